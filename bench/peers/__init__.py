@@ -1,0 +1,1 @@
+"""What we are measured beside, each started from its own release."""

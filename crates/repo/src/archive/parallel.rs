@@ -1,0 +1,179 @@
+//! Reading on all cores, handing on in order.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::{Entry, content};
+use crate::error::Result;
+use crate::files::{Content, Files};
+
+/// Below so many files, starting a thread costs more than it gains.
+const FILES_PER_THREAD: usize = 32;
+
+/// More threads than this only fight for the disk.
+const MAX_THREADS: usize = 16;
+
+/// What readers and writer share. Files are named by their place in the list.
+struct Desk {
+    state: Mutex<State>,
+    /// Something of the state changed for those who wait.
+    changed: Condvar,
+    /// So many bytes may be read and not yet handed on; the next file to hand on always may.
+    ahead: u64,
+}
+
+struct State {
+    /// The first file that nobody reads.
+    unclaimed: usize,
+    /// The file that the writer needs next.
+    next: usize,
+    /// The sizes of files that are being read or lie here.
+    reserved: BTreeMap<usize, u64>,
+    /// Their sum.
+    bytes: u64,
+    /// What was read.
+    ready: BTreeMap<usize, Result<Content>>,
+    /// The writer does not want more.
+    stopped: bool,
+}
+
+/// Reads `entries` and calls `take` with each in order, on this thread. Stops at its first error.
+pub(super) fn in_order(
+    files: &Files,
+    entries: &[Entry<'_>],
+    ahead: u64,
+    mut take: impl FnMut(&Entry<'_>, Result<Content>) -> Result<()>,
+) -> Result<()> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    let threads = cores.min(entries.len() / FILES_PER_THREAD);
+    if threads < 2 {
+        return one_by_one(files, entries, take);
+    }
+    let desk = Desk {
+        state: Mutex::new(State {
+            unclaimed: 0,
+            next: 0,
+            reserved: BTreeMap::new(),
+            bytes: 0,
+            ready: BTreeMap::new(),
+            stopped: false,
+        }),
+        changed: Condvar::new(),
+        ahead,
+    };
+    thread::scope(|scope| {
+        // Readers end when the writer is done, for whatever reason.
+        let _stop = Stop(&desk);
+        let mut started = 0;
+        for _ in 0..threads {
+            // A machine that has no thread to spare may have one fewer to spare.
+            match thread::Builder::new().spawn_scoped(scope, || desk.read(files, entries)) {
+                Ok(_) => started += 1,
+                Err(_) => break,
+            }
+        }
+        if started == 0 {
+            return one_by_one(files, entries, take);
+        }
+        for (place, entry) in entries.iter().enumerate() {
+            take(entry, desk.fetch(place))?;
+            desk.handed_on(place);
+        }
+        Ok(())
+    })
+}
+
+/// The same, all on this thread.
+fn one_by_one(
+    files: &Files,
+    entries: &[Entry<'_>],
+    mut take: impl FnMut(&Entry<'_>, Result<Content>) -> Result<()>,
+) -> Result<()> {
+    for entry in entries {
+        if let Some(content) = content(files, entry, |_| true).transpose() {
+            take(entry, content)?;
+        }
+    }
+    Ok(())
+}
+
+struct Stop<'a>(&'a Desk);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.lock().stopped = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Desk {
+    /// A panic of another thread leaves the state whole: each change of it is one statement.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a reader does.
+    fn read(&self, files: &Files, entries: &[Entry<'_>]) {
+        loop {
+            let place = {
+                let mut state = self.lock();
+                if state.stopped || state.unclaimed == entries.len() {
+                    return;
+                }
+                state.unclaimed += 1;
+                state.unclaimed - 1
+            };
+            let read = content(files, &entries[place], |size| self.reserve(place, size));
+            let Some(read) = read.transpose() else { return };
+            let mut state = self.lock();
+            state.ready.insert(place, read);
+            if state.next == place {
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    /// Waits until a file of that size may be read; false when nobody wants it any more.
+    fn reserve(&self, place: usize, size: u64) -> bool {
+        let mut state = self.lock();
+        // The next file must never wait, or all wait for each other.
+        while !state.stopped && state.next != place && state.bytes + size > self.ahead {
+            state = self.wait(state);
+        }
+        state.reserved.insert(place, size);
+        state.bytes += size;
+        !state.stopped
+    }
+
+    /// Waits for a file.
+    fn fetch(&self, place: usize) -> Result<Content> {
+        let mut state = self.lock();
+        if state.next != place {
+            state.next = place;
+            self.changed.notify_all();
+        }
+        loop {
+            match state.ready.remove(&place) {
+                Some(content) => return content,
+                None => state = self.wait(state),
+            }
+        }
+    }
+
+    /// Makes room, once the content is gone.
+    fn handed_on(&self, place: usize) {
+        let mut state = self.lock();
+        let size = state.reserved.remove(&place).unwrap_or(0);
+        let full = state.bytes + size > self.ahead;
+        state.bytes -= size;
+        if full {
+            self.changed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What is new since a mark, by the real hg's doing.
+
+use std::collections::HashMap;
+
+use hgci_core::push::Phase;
+use hgci_repo::mark::{Difference, Mark, difference, pages};
+use hgci_repo::{Reader, Repository};
+
+use crate::hg::Hg;
+
+/// What a daemon keeps of a repository.
+#[derive(Default)]
+pub struct Keeper {
+    pub mark: Mark,
+    pages: HashMap<u32, Vec<u8>>,
+}
+
+impl Keeper {
+    pub fn adopt(repository: &Repository) -> Self {
+        let reader = repository.reader().unwrap();
+        Keeper { mark: Mark::of(&reader).unwrap(), pages: pages(&reader).collect() }
+    }
+
+    pub fn look(&mut self, repository: &Repository) -> (Difference, Reader) {
+        let reader = repository.reader().unwrap();
+        let pages = |number| self.pages.get(&number).cloned();
+        let difference = difference(&reader, &self.mark, pages).unwrap();
+        self.mark = Mark::following(&reader, &self.mark).unwrap();
+        self.pages.extend(difference.pages(&reader));
+        (difference, reader)
+    }
+}
+
+#[test]
+fn nothing_is_new_after_adoption() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    hg.run("r", &["debugbuilddag", "+600*4+3"]);
+    let repository = hg.repository("r");
+    let mut keeper = Keeper::adopt(&repository);
+    let (difference, _) = keeper.look(&repository);
+    assert!(difference.is_empty() && !difference.stripped);
+}
+
+#[test]
+fn each_head_of_a_push_is_told_once() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    hg.run("r", &["debugbuilddag", "+5"]);
+    let repository = hg.repository("r");
+    let mut keeper = Keeper::adopt(&repository);
+    hg.run("", &["clone", "-q", "r", "c"]);
+    for (parent, n) in [("2", 0), ("4", 1), ("4", 2), ("6", 3)] {
+        hg.run("c", &["update", "-q", parent]);
+        hg.write("c", &format!("f{n}"), "x");
+        hg.commit("c", "new");
+    }
+    hg.run("c", &["push", "-q", "-f"]);
+    let (difference, reader) = keeper.look(&repository);
+    let nodes = hg.nodes("r");
+    assert_eq!(difference.count, 4);
+    assert_eq!(difference.nodes(&reader).collect::<Vec<_>>(), nodes[5..]);
+    assert_eq!((difference.first, difference.last), (Some(nodes[5]), Some(nodes[8])));
+    assert_eq!(difference.heads.len(), 3);
+    assert!(keeper.look(&repository).0.is_empty());
+}
+
+#[test]
+fn what_a_strip_adds_again_is_not_new() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    // Two branches, interleaved, over more than one page.
+    hg.run("r", &["debugbuilddag", "+1:a<.+600:b<a+600"]);
+    let repository = hg.repository("r");
+    let mut keeper = Keeper::adopt(&repository);
+    hg.run("r", &["--config", "extensions.strip=", "strip", "-q", "-r", "300"]);
+    let (difference, _) = keeper.look(&repository);
+    assert!(difference.stripped && difference.is_empty(), "{difference:?}");
+    // And something new lands together with another strip.
+    hg.run("r", &["strip", "-q", "-r", "200"]);
+    hg.run("r", &["update", "-q", "tip"]);
+    hg.write("r", "new", "x");
+    let new = hg.commit("r", "new");
+    let (difference, reader) = keeper.look(&repository);
+    assert!(difference.stripped);
+    assert_eq!(difference.nodes(&reader).collect::<Vec<_>>(), [new]);
+    assert!(keeper.look(&repository).0.is_empty());
+}
+
+#[test]
+fn publishing_bookmarks_and_markers_are_told() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    hg.run("r", &["debugbuilddag", "+5"]);
+    hg.run("r", &["bookmark", "-r", "2", "here"]);
+    let repository = hg.repository("r");
+    let mut keeper = Keeper::adopt(&repository);
+    let nodes = hg.nodes("r");
+    hg.run("r", &["phase", "-p", "-r", "1"]);
+    hg.run("r", &["bookmark", "-r", "3", "here", "-f"]);
+    hg.run("r", &["bookmark", "-r", "3", "there"]);
+    hg.run("r", &["debugobsolete", &nodes[4].to_string()]);
+    let (difference, _) = keeper.look(&repository);
+    assert_eq!((difference.count, difference.markers, difference.stripped), (0, 1, false));
+    let phases: Vec<_> = difference.phases.iter().map(|moved| (moved.node, moved.to)).collect();
+    assert_eq!(phases, [(nodes[0], Phase::Public), (nodes[1], Phase::Public)]);
+    let moves: Vec<_> =
+        difference.bookmarks.iter().map(|m| (m.name.as_str(), m.from, m.to)).collect();
+    assert_eq!(moves, [("here", Some(nodes[2]), Some(nodes[3])), ("there", None, Some(nodes[3]))]);
+    assert!(keeper.look(&repository).0.is_empty());
+}
+
+#[test]
+fn a_mark_survives_being_stored() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    hg.run("r", &["debugbuilddag", "+5"]);
+    hg.run("r", &["bookmark", "-r", "2", "here"]);
+    let mark = Mark::of(&hg.reader("r")).unwrap();
+    let bytes = postcard::to_stdvec(&mark).unwrap();
+    assert_eq!(postcard::from_bytes::<Mark>(&bytes).unwrap(), mark);
+}

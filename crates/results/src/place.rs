@@ -1,0 +1,131 @@
+//! Where the log of a repository is, and to whom it belongs.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open, openat};
+
+use crate::error::{At, Error};
+
+/// The folder `.hg/hgci` of a repository (of the share source, where it is a share).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    dot_hg: PathBuf,
+}
+
+impl Place {
+    /// The place in the repository whose `.hg` folder this is.
+    pub fn new(dot_hg: impl Into<PathBuf>) -> Place {
+        Place { dot_hg: dot_hg.into() }
+    }
+
+    /// `.hg/hgci`.
+    pub fn folder(&self) -> PathBuf {
+        self.dot_hg.join("hgci")
+    }
+
+    /// `.hg/hgci/results`, the log.
+    pub fn log(&self) -> PathBuf {
+        self.folder().join("results")
+    }
+
+    /// `.hg/hgci/results.idx`, its index.
+    pub fn index(&self) -> PathBuf {
+        self.folder().join("results.idx")
+    }
+
+    /// Makes `.hg/hgci` if it is not there, with owner, group and mode of `.hg/store`: whoever may
+    /// read the repository may read its results.
+    pub fn prepare(&self) -> Result<(), Error> {
+        let folder = self.folder();
+        match fs::create_dir(&folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return self.handle().map(drop).at("use", &folder);
+            }
+            Err(error) => return Err(error).at("create", &folder),
+        }
+        let model = self.model()?;
+        if let Some((user, group)) = owner(&model) {
+            ignore_refusal(chown(&folder, user, Some(group))).at("change the owner of", &folder)?;
+        }
+        // After chown, which clears the set-group-ID bit.
+        let mode = fs::Permissions::from_mode(model.mode() & 0o2777);
+        fs::set_permissions(&folder, mode).at("change the mode of", &folder)
+    }
+
+    /// Makes a new file at `path` (which must not exist yet) with owner, group and mode of
+    /// `.hg/store`, less the right to execute.
+    pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let file = self.open_in(path, flags).at("create", path)?;
+        let model = self.model()?;
+        if let Some((user, group)) = owner(&model) {
+            ignore_refusal(fchown(&file, user, Some(group))).at("change the owner of", path)?;
+        }
+        let mode = fs::Permissions::from_mode(model.mode() & 0o666);
+        file.set_permissions(mode).at("change the mode of", path)?;
+        Ok(file)
+    }
+
+    /// Opens a file of the folder for reading, and perhaps for writing.
+    pub(crate) fn open_file(&self, path: &Path, write: bool) -> io::Result<File> {
+        self.open_in(path, if write { OFlags::RDWR } else { OFlags::RDONLY })
+    }
+
+    /// Whoever may write the repository may have put anything there: no symbolic link is followed,
+    /// and what is no regular file is refused instead of waited for.
+    fn open_in(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+        let name = path.file_name().unwrap_or_default();
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(self.handle()?, name, flags, Mode::from_raw_mode(0o600))?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is not a regular file")),
+        }
+    }
+
+    /// The folder itself; not where a symbolic link in its place leads.
+    fn handle(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(open(self.folder(), flags, Mode::empty())?)
+    }
+
+    /// Makes renames in the folder durable.
+    pub(crate) fn sync_folder(&self) -> Result<(), Error> {
+        let folder = self.folder();
+        File::open(&folder).and_then(|folder| folder.sync_all()).at("sync", &folder)
+    }
+
+    fn model(&self) -> Result<fs::Metadata, Error> {
+        let store = self.dot_hg.join("store");
+        match fs::metadata(&store) {
+            // Repositories older than Mercurial 0.9.2 have no store folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(&self.dot_hg).at("look at", &self.dot_hg)
+            }
+            result => result.at("look at", &store),
+        }
+    }
+}
+
+/// Owner and group to set, where ours would be others. Only root can give files away.
+fn owner(model: &fs::Metadata) -> Option<(Option<u32>, u32)> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    match user.is_root() {
+        true => Some((Some(model.uid()), model.gid())),
+        false if group.as_raw() != model.gid() => Some((None, model.gid())),
+        false => None,
+    }
+}
+
+/// A group that we are not in cannot be set. Mercurial's own files then have ours too.
+fn ignore_refusal(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}

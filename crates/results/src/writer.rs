@@ -1,0 +1,272 @@
+//! Appending to the log: one process at a time.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use hgci_core::Node;
+use hgci_core::result::{Entry, Origin};
+
+use crate::error::{At, Damage, Error};
+use crate::frame;
+use crate::header::{Commit, HEADER_LEN, Mark};
+use crate::index::Indexer;
+use crate::place::Place;
+use crate::reader::record;
+use crate::record::{Record, RecordId, encode, node_in, node_of};
+use crate::recover::{self, is_at};
+use crate::scan::{self, Scan};
+
+/// How many ids of records are kept in memory to know what was appended before.
+const MAX_REMEMBERED: usize = 20_000;
+
+/// The one writer of a repository's log. Another one cannot be opened while it lives.
+pub struct Writer {
+    pub(crate) place: Place,
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    pub(crate) commit: Commit,
+    pub(crate) indexer: Indexer,
+    origin: Origin,
+    /// Ids of all records of the changesets that were appended to last.
+    remembered: HashMap<Node, HashSet<RecordId>>,
+    remembered_ids: usize,
+    damage: Vec<Damage>,
+    notes: Vec<String>,
+    broken: bool,
+}
+
+/// What an append did. The entries are durable.
+#[derive(Debug)]
+pub struct Appended {
+    /// How many records are new.
+    pub written: usize,
+    /// How many were in the log already.
+    pub known: usize,
+    /// The end of the log.
+    pub end: Mark,
+    /// Why the index is behind, where it is: lookups are slower until a later append mends it.
+    pub index: Option<Error>,
+}
+
+impl Writer {
+    /// Opens the log of a repository, or makes one; `origin` is what the records that follow come
+    /// from. A torn tail is dropped, a missing or damaged index is made anew.
+    pub fn open(place: &Place, origin: &Origin) -> Result<Writer, Error> {
+        place.prepare()?;
+        let opened = recover::open(place)?;
+        let end = opened.commit.end;
+        let indexer = Indexer::open(place, end.log, end.offset)
+            .unwrap_or_else(|_| Indexer::empty(place, end.log));
+        let mut writer = Writer {
+            place: place.clone(),
+            path: place.log(),
+            file: opened.file,
+            commit: opened.commit,
+            indexer,
+            origin: origin.clone(),
+            remembered: HashMap::new(),
+            remembered_ids: 0,
+            damage: opened.damage,
+            notes: opened.notes,
+            broken: false,
+        };
+        if let Err(error) = writer.index_up_to_end() {
+            writer.notes.push(format!("the index is behind: {error}"));
+        }
+        let last = writer.find(&Node::NULL)?.into_iter().rev().find_map(|found| found.entry);
+        if last != Some(Entry::Origin(origin.clone())) {
+            let entry = Entry::Origin(origin.clone());
+            writer.write(&[(RecordId::of(&origin.daemon, &entry), entry)])?;
+        }
+        Ok(writer)
+    }
+
+    /// What was damaged when the log was opened. What is below is served without it.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// What was done when the log was opened, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The end of the log.
+    pub fn end(&self) -> Mark {
+        self.commit.end
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> u64 {
+        self.commit.frames
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.commit.frames == 0
+    }
+
+    /// Whether the record of this entry is in the log.
+    pub fn contains(&mut self, entry: &Entry) -> Result<bool, Error> {
+        let id = RecordId::of(&self.origin.daemon, entry);
+        Ok(self.ids_of(&node_of(entry))?.contains(&id))
+    }
+
+    /// Appends what is not in the log yet, and returns when all of it is durable, with one sync. On
+    /// an error nothing of it can be seen, and the same call can be repeated:
+    /// [`Error::is_no_space`] later, [`Error::Replaced`] and [`Error::Broken`] with a new writer.
+    pub fn append(&mut self, entries: &[Entry]) -> Result<Appended, Error> {
+        self.check()?;
+        let mut fresh = Vec::new();
+        let mut in_group = HashSet::new();
+        for entry in entries {
+            let id = RecordId::of(&self.origin.daemon, entry);
+            if in_group.insert(id) && !self.ids_of(&node_of(entry))?.contains(&id) {
+                fresh.push((id, entry.clone()));
+            }
+        }
+        let index = if fresh.is_empty() { None } else { self.write(&fresh)? };
+        for (id, entry) in &fresh {
+            if let Some(ids) = self.remembered.get_mut(&node_of(entry)) {
+                self.remembered_ids += usize::from(ids.insert(*id));
+            }
+        }
+        let written = fresh.len();
+        Ok(Appended { written, known: entries.len() - written, end: self.commit.end, index })
+    }
+
+    /// Whether the file is still the one that the path leads to, and in order.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let path = self.path.clone();
+        match (self.broken, is_at(&self.file, &path)) {
+            (true, _) => Err(Error::Broken { path }),
+            (_, false) => Err(Error::Replaced { path }),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, fresh: &[(RecordId, Entry)]) -> Result<Option<Error>, Error> {
+        let mut bytes = Vec::new();
+        let mut commit = self.commit;
+        let mut placed = Vec::new();
+        for (id, entry) in fresh {
+            let (kind, payload) =
+                encode(entry).map_err(io::Error::other).at("encode a record for", &self.path)?;
+            let offset = self.commit.end.offset + bytes.len() as u64;
+            commit.end.chain = frame::write(&mut bytes, &commit.end.chain, kind, id, &payload);
+            commit.frames += 1;
+            placed.push((node_of(entry), offset));
+        }
+        commit.end.offset += bytes.len() as u64;
+        if let Err(error) = self.make_durable(&bytes, &commit) {
+            // Behind the commit nobody looks, but a later writer would take whole frames in.
+            let undone = self.file.set_len(self.commit.end.offset).is_ok();
+            self.broken = !(undone && self.commit.write(&self.file, &self.path).is_ok());
+            return Err(error);
+        }
+        self.commit = commit;
+        let ends = placed.iter().skip(1).map(|(_, start)| *start).chain([commit.end.offset]);
+        // An index that is behind the log by more than this must catch up first.
+        if self.indexer.upto() == placed.first().map_or(0, |(_, start)| *start) {
+            for ((node, offset), end) in placed.iter().zip(ends) {
+                self.indexer.add(node, *offset, end);
+            }
+        }
+        Ok(self.index_up_to_end().err())
+    }
+
+    fn make_durable(&self, bytes: &[u8], commit: &Commit) -> Result<(), Error> {
+        let offset = self.commit.end.offset;
+        self.file.write_all_at(bytes, offset).at("append to", &self.path)?;
+        self.file.sync_data().at("sync", &self.path)?;
+        commit.write(&self.file, &self.path)
+    }
+
+    /// Brings the index to the end of the log, from wherever it is.
+    pub(crate) fn index_up_to_end(&mut self) -> Result<(), Error> {
+        for _ in 0..2 {
+            let end = self.commit.end.offset;
+            let mut scan = Scan::new(&self.file, &self.path, self.indexer.upto(), end);
+            let mut settled = Ok(());
+            while let Some(piece) = scan.next()? {
+                match &piece.frame {
+                    Ok(frame) => match node_in(frame.kind, frame.payload) {
+                        Some(node) => self.indexer.add(&node, piece.offset, piece.end),
+                        None => self.indexer.skip_to(piece.end),
+                    },
+                    Err(_) => self.indexer.skip_to(piece.end),
+                }
+                settled = self.indexer.settle_bulk()?;
+                if settled.is_err() {
+                    break;
+                }
+            }
+            if settled.is_ok() && self.indexer.settle()?.is_ok() {
+                return Ok(());
+            }
+            self.indexer = Indexer::empty(&self.place, self.commit.end.log);
+        }
+        Ok(())
+    }
+
+    /// The records of a changeset, as far as they can be read.
+    fn find(&mut self, node: &Node) -> Result<Vec<Record>, Error> {
+        let offsets = match self.indexer.offsets(node) {
+            Ok(Ok(offsets)) => offsets,
+            _ => {
+                self.indexer = Indexer::empty(&self.place, self.commit.end.log);
+                // What cannot be written stays in memory, and can be looked up there.
+                let _ = self.index_up_to_end();
+                match self.indexer.offsets(node) {
+                    Ok(Ok(offsets)) => offsets,
+                    _ => self.offsets_by_scan(node)?,
+                }
+            }
+        };
+        let mut records = Vec::new();
+        let mut body = Vec::new();
+        let limit = self.commit.end.offset;
+        for offset in offsets {
+            let piece = scan::read_one(&self.file, &self.path, offset, limit, &mut body)?;
+            if let Ok(frame) = &piece.frame
+                && node_in(frame.kind, frame.payload) == Some(*node)
+            {
+                records.extend(record(frame, piece.offset, piece.end));
+            }
+        }
+        Ok(records)
+    }
+
+    fn offsets_by_scan(&self, node: &Node) -> Result<Vec<u64>, Error> {
+        let mut offsets = Vec::new();
+        let mut scan = Scan::new(&self.file, &self.path, HEADER_LEN, self.commit.end.offset);
+        while let Some(piece) = scan.next()? {
+            if let Ok(frame) = &piece.frame
+                && node_in(frame.kind, frame.payload) == Some(*node)
+            {
+                offsets.push(piece.offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn ids_of(&mut self, node: &Node) -> Result<&HashSet<RecordId>, Error> {
+        if !self.remembered.contains_key(node) {
+            let ids: HashSet<RecordId> = self.find(node)?.iter().map(|record| record.id).collect();
+            if self.remembered_ids + ids.len() > MAX_REMEMBERED {
+                self.forget();
+            }
+            self.remembered_ids += ids.len() + 1;
+            self.remembered.insert(*node, ids);
+        }
+        Ok(&self.remembered[node])
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.remembered.clear();
+        self.remembered_ids = 0;
+    }
+}

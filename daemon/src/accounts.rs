@@ -1,0 +1,22 @@
+//! Names of accounts and groups of this machine.
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+/// The name of a user id, or the number where the machine does not know it.
+pub fn name_of(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}
+
+/// The ids of a user and of its first group.
+pub fn user(name: &str) -> Option<(u32, u32)> {
+    let user = User::from_name(name).ok().flatten()?;
+    Some((user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// The id of a group.
+pub fn group(name: &str) -> Option<u32> {
+    Some(Gid::as_raw(Group::from_name(name).ok().flatten()?.gid))
+}

@@ -1,0 +1,317 @@
+//! One look at a repository: what is new since the mark, which push brought it, and what of it is
+//! to be built. Blocking; nothing is written here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hgci_core::engine::{NewBuild, Trigger};
+use hgci_core::job::Plan;
+use hgci_core::push::Push;
+use hgci_core::{Node, PushId, document, pipeline, plan};
+use hgci_repo::{Difference, Mark, Reader, Rev, mark};
+use serde::{Deserialize, Serialize};
+
+use super::pusher::lane;
+use super::split::{self, Span};
+use crate::config::BuildPolicy;
+
+/// The most that a pipeline's file may have; the parser says the same of larger ones.
+const MAX_PIPELINE: u64 = (1 << 20) + 1;
+
+/// What the daemon has taken in of a repository, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// All up to here is taken in.
+    pub mark: Mark,
+    /// When the repository was seen for the first time: milliseconds since 1970. What was there
+    /// is not built, but for what hooks told of.
+    pub adopted_ms: i64,
+    /// Beyond the mark, what pushes have got whose hooks spoke before those of earlier ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<(Node, Node)>,
+}
+
+/// What a repository's configuration says about building.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The repository's name.
+    pub repo: String,
+    /// Which changesets of a push are built.
+    pub build: BuildPolicy,
+    /// Who is trusted; `None`: whoever may push.
+    pub trusted: Option<Vec<String>>,
+}
+
+/// What a look came to.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Pushes that are complete now, each with its builds.
+    pub planned: Vec<(Push, Vec<NewBuild>)>,
+    /// Pages of nodes to be stored with the mark.
+    pub pages: Vec<(u32, Vec<u8>)>,
+    /// What is taken in now.
+    pub seen: Seen,
+    /// Something is there that no hook has spoken for yet: look again after its deadline.
+    pub left: bool,
+    /// Changesets that no hook had spoken for, and that were taken in.
+    pub found: Vec<Node>,
+    /// What is to be built again, where there is any.
+    pub again: Option<(Push, Vec<NewBuild>)>,
+}
+
+/// For whom a look is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pushes<'a> {
+    /// Pushes that wait for their plan, by number.
+    pub waiting: &'a [Push],
+    /// A push without changesets: it has what moved, if something did and no other push has it.
+    pub moved: Option<&'a Push>,
+    /// Who gets what no hook has spoken for; `None`: leave it, the hook may be under way.
+    pub rest: Option<&'a Push>,
+    /// Builds that were lost: changesets that are to be built though they were seen, and who gets
+    /// them.
+    pub again: Option<(&'a Push, &'a [Node])>,
+}
+
+/// Compares the repository with what was seen and plans pushes. `built` tells whether a changeset
+/// has a final build in the results log; `now_ms` is the wall clock's.
+///
+/// `seen` is `None` for a repository that is seen for the first time: then everything is as seen
+/// but for what the pushes name.
+pub fn look(
+    reader: &Reader,
+    policy: &Policy,
+    seen: Option<&Seen>,
+    pushes: Pushes,
+    built: &dyn Fn(&Node) -> bool,
+    now_ms: i64,
+    page: impl FnMut(u32) -> Option<Vec<u8>>,
+) -> hgci_repo::Result<Looked> {
+    let planner = Planner { reader, policy, built };
+    let spans: Vec<(PushId, Option<Span>)> =
+        pushes.waiting.iter().map(|push| (push.id, span(reader, push.first, push.last))).collect();
+    let old = match seen {
+        Some(seen) => seen.clone(),
+        None => Seen { adopted_ms: now_ms, ..Seen::default() },
+    };
+    let difference = match seen {
+        Some(seen) => mark::difference(reader, &seen.mark, page)?,
+        None => Difference::default(),
+    };
+    let mut new: BTreeSet<u32> = difference.new.iter().cloned().flatten().collect();
+    for (push, (_, span)) in pushes.waiting.iter().zip(&spans) {
+        // Pushed before the repository was adopted, but with its hooks in place.
+        if seen.is_none_or(|seen| push.received <= seen.adopted_ms) {
+            new.extend(span.iter().cloned().flatten());
+        }
+    }
+    let new: Vec<u32> = new.into_iter().collect();
+    let taken: Vec<Span> = old
+        .taken
+        .iter()
+        .filter_map(|(first, last)| span(reader, Some(*first), Some(*last)))
+        .collect();
+    let split = split::split(&new, &taken, &spans);
+    let has_moves =
+        difference.phases_count > 0 || !difference.bookmarks.is_empty() || difference.markers > 0;
+    let mut moves = Some(&difference).filter(|_| has_moves);
+
+    let mut looked = Looked::default();
+    for push in pushes.waiting {
+        let revs = split.pushes.get(&push.id).map(Vec::as_slice).unwrap_or_default();
+        looked.planned.push(planner.complete(push.clone(), revs, moves.take())?);
+    }
+    if let (Some(push), Some(moves)) = (pushes.moved, moves.take_if(|_| pushes.moved.is_some())) {
+        looked.planned.push(planner.complete(push.clone(), &[], Some(moves))?);
+    }
+    let mut left = !split.left.is_empty();
+    if let Some(push) = pushes.rest
+        && (left || moves.is_some())
+    {
+        looked.planned.push(planner.complete(push.clone(), &split.left, moves.take())?);
+        looked.found = split.left.iter().filter_map(|rev| reader.node(Rev(*rev))).collect();
+        left = false;
+    }
+    if let Some((push, nodes)) = pushes.again {
+        looked.again = planner.again(push.clone(), nodes)?;
+    }
+    looked.left = left || moves.is_some();
+    looked.seen = advance(reader, seen.is_some(), &split, old, left, moves.is_some())?;
+    if !left {
+        looked.pages = match seen {
+            Some(_) => difference.pages(reader).collect(),
+            None => mark::pages(reader).collect(),
+        };
+    }
+    Ok(looked)
+}
+
+/// What is seen after a look. The mark moves only when no changeset behind it is left; until then
+/// what pushes have got is remembered apart.
+fn advance(
+    reader: &Reader,
+    was_seen: bool,
+    split: &split::Split,
+    old: Seen,
+    left: bool,
+    moves_left: bool,
+) -> hgci_repo::Result<Seen> {
+    let now = Mark::following(reader, &old.mark)?;
+    if !was_seen {
+        return Ok(Seen { mark: now, ..old });
+    }
+    let mut next = match left {
+        true => old.clone(),
+        false => Seen { mark: now.clone(), taken: Vec::new(), ..old },
+    };
+    let moved = if moves_left { old.mark } else { now };
+    next.mark.phase_roots = moved.phase_roots;
+    next.mark.bookmarks = moved.bookmarks;
+    next.mark.obsstore = moved.obsstore;
+    if left {
+        for revs in split.pushes.values() {
+            let ends = revs.first().zip(revs.last());
+            let nodes = ends.and_then(|(first, last)| {
+                Some((reader.node(Rev(*first))?, reader.node(Rev(*last))?))
+            });
+            next.taken.extend(nodes);
+        }
+    }
+    Ok(next)
+}
+
+/// The revision numbers from one node to the other; of one alone where the other is gone.
+fn span(reader: &Reader, first: Option<Node>, last: Option<Node>) -> Option<Span> {
+    let rev = |node: Option<Node>| reader.rev(&node?).map(|rev| rev.0);
+    let (first, last) = (rev(first), rev(last));
+    Some(first.or(last)?..=last.or(first)?)
+}
+
+/// Completes pushes and plans their builds.
+struct Planner<'a> {
+    reader: &'a Reader,
+    policy: &'a Policy,
+    built: &'a dyn Fn(&Node) -> bool,
+}
+
+impl Planner<'_> {
+    /// Fills in what a push brought and plans its builds.
+    fn complete(
+        &self,
+        mut push: Push,
+        revs: &[u32],
+        moves: Option<&Difference>,
+    ) -> hgci_repo::Result<(Push, Vec<NewBuild>)> {
+        let reader = self.reader;
+        let was_named = push.last.is_some();
+        push.changesets = revs.len() as u64;
+        if let (Some(first), Some(last)) = (revs.first(), revs.last()) {
+            push.first = reader.node(Rev(*first));
+            push.last = reader.node(Rev(*last));
+        }
+        let nodes =
+            |revs: &[u32]| revs.iter().filter_map(|rev| reader.node(Rev(*rev))).collect::<Vec<_>>();
+        let heads = reader.heads_among(revs.iter().map(|rev| Rev(*rev)))?;
+        let heads: Vec<Node> = heads.into_iter().filter_map(|rev| reader.node(rev)).collect();
+        push.heads = heads.iter().take(Push::MAX_LISTED).copied().collect();
+        if let Some(moves) = moves {
+            push.phases = moves.phases.clone();
+            push.bookmarks = moves.bookmarks.iter().take(Push::MAX_LISTED).cloned().collect();
+            push.markers = moves.markers;
+        }
+        let candidates = match self.policy.build {
+            BuildPolicy::Heads => heads,
+            BuildPolicy::Every => nodes(revs),
+            BuildPolicy::Tip => nodes(&revs[revs.len().saturating_sub(1)..]),
+        };
+        let mut builds = Vec::new();
+        let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut plans = Plans::default();
+        for node in candidates {
+            match self.plan(&push, node, &mut plans)? {
+                Ok(build) => builds.push(build),
+                Err(why) => *reasons.entry(why).or_default() += 1,
+            }
+        }
+        if builds.is_empty() {
+            let reason = reasons.into_iter().max_by_key(|(_, count)| *count);
+            push.no_build = Some(match reason {
+                Some((why, _)) => why.into(),
+                None if was_named => "its changesets were taken in before, or are gone".into(),
+                None => "it brought no changesets".into(),
+            });
+        }
+        Ok((push, builds))
+    }
+
+    /// Plans the builds of changesets that are there and have no end.
+    fn again(
+        &self,
+        mut push: Push,
+        nodes: &[Node],
+    ) -> hgci_repo::Result<Option<(Push, Vec<NewBuild>)>> {
+        let nodes: BTreeSet<&Node> = nodes.iter().collect();
+        let mut there: Vec<(Rev, Node)> =
+            nodes.into_iter().filter_map(|node| Some((self.reader.rev(node)?, *node))).collect();
+        there.sort_unstable();
+        let mut builds = Vec::new();
+        let mut plans = Plans::default();
+        for (_, node) in there {
+            builds.extend(self.plan(&push, node, &mut plans)?);
+        }
+        push.heads = builds.iter().map(|build| build.node).take(Push::MAX_LISTED).collect();
+        push.changesets = builds.len() as u64;
+        Ok((!builds.is_empty()).then_some((push, builds)))
+    }
+
+    /// The build of one changeset, or why it has none.
+    fn plan(
+        &self,
+        push: &Push,
+        node: Node,
+        plans: &mut Plans,
+    ) -> hgci_repo::Result<Result<NewBuild, &'static str>> {
+        if (self.built)(&node) {
+            return Ok(Err("its changesets were built before"));
+        }
+        if self.reader.is_obsolete(&node)? {
+            return Ok(Err("its changesets are obsolete"));
+        }
+        let plan = match self.reader.file(&node, pipeline::FILE, MAX_PIPELINE) {
+            Ok(Some(text)) => plans.of(text),
+            Ok(None) => return Ok(Err("there is no .hgci.toml")),
+            Err(hgci_repo::Error::TooLarge { size, .. }) => {
+                Err(document::too_large(pipeline::FILE, size).to_string())
+            }
+            Err(error) => return Err(error),
+        };
+        let changeset = self.reader.changeset(&node)?;
+        let phase = self.reader.phase(&node)?;
+        Ok(Ok(NewBuild {
+            repo: self.policy.repo.clone(),
+            node,
+            trigger: Trigger::Push,
+            description: changeset.summary().chars().take(200).collect(),
+            branch: changeset.branch,
+            author: changeset.author,
+            lane: lane(phase, push.user.as_deref(), self.policy.trusted.as_deref()),
+            plan,
+        }))
+    }
+}
+
+/// Plans of pipelines by their text: most changesets of a push have the same.
+#[derive(Default)]
+struct Plans(BTreeMap<Vec<u8>, Result<Arc<Plan>, String>>);
+
+impl Plans {
+    fn of(&mut self, text: Vec<u8>) -> Result<Arc<Plan>, String> {
+        let parse = |text: &Vec<u8>| match pipeline::parse(pipeline::FILE, text) {
+            Ok(pipeline) => Ok(Arc::new(plan::plan(&pipeline))),
+            Err(mistakes) => {
+                Err(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            }
+        };
+        self.0.entry(text).or_insert_with_key(parse).clone()
+    }
+}

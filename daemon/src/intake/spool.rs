@@ -1,0 +1,114 @@
+//! Hints that hooks left in the repository while the daemon could not answer.
+
+use std::time::{Duration, SystemTime};
+
+use hgci_hooks::adoption::{self, Adoption};
+use hgci_hooks::spool;
+
+use super::{Intake, NotTaken, Served};
+use crate::accounts;
+
+/// The most files that are read in one go; the rest comes with the next look.
+const MOST: usize = 1000;
+
+/// How long a file that a hook began to write may stay unfinished.
+const UNFINISHED: Duration = Duration::from_secs(3600);
+
+/// What became of a spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every hint that can be read is taken in.
+    All,
+    /// There are more than are read in one go.
+    More,
+    /// What is in it could not be recorded, and why. Its changesets are spoken for: they must not
+    /// be taken for what no hook has told of.
+    Waits(String),
+}
+
+/// Takes in what is in the spool, oldest first, and removes what is durable.
+pub async fn drain(intake: &Intake, served: &Served) -> Drained {
+    let repo = &served.policy.repo;
+    let hg = served.repository.source().join(".hg");
+    prepare(intake, served, &hg);
+    let files = match spool::list(&hg, MOST) {
+        Ok(files) => files,
+        Err(error) => {
+            tracing::error!(repo, %error, "cannot read the spool");
+            return Drained::All;
+        }
+    };
+    let many = files.len() >= MOST;
+    let mut moved = false;
+    for path in files {
+        let spooled = match spool::read(&path) {
+            Ok(spooled) => spooled,
+            Err(error) => {
+                tracing::error!(repo, %error, "a file of the spool is unreadable and set aside; \
+                     what it told of is found by looking at the repository");
+                moved |= set_aside(&path);
+                continue;
+            }
+        };
+        let account = accounts::name_of(spooled.owner);
+        // Whatever it says, it lies in this repository's spool.
+        let mut hint = spooled.hint;
+        hint.repo = served.repository.source().to_string_lossy().into_owned();
+        match intake.record(hint, account).await {
+            Ok(()) => match std::fs::remove_file(&path) {
+                Ok(()) => moved = true,
+                Err(error) => {
+                    // It comes again with each look, and is one push all the same.
+                    tracing::error!(repo, path = %path.display(), %error, "cannot remove from the spool");
+                }
+            },
+            Err(error @ (NotTaken::Malformed(_) | NotTaken::NotServed(_))) => {
+                tracing::error!(repo, path = %path.display(), %error, "a hint is set aside");
+                moved |= set_aside(&path);
+            }
+            Err(NotTaken::NotRecorded(error)) => {
+                tracing::warn!(repo, %error, "the spool waits");
+                return Drained::Waits(error.to_string());
+            }
+        }
+    }
+    let _next_time = spool::sweep(&hg, SystemTime::now() - UNFINISHED);
+    if many && moved { Drained::More } else { Drained::All }
+}
+
+/// Makes the spool and the adoption mark, and watches the spool. What fails is said once a look.
+fn prepare(intake: &Intake, served: &Served, hg: &std::path::Path) {
+    let inner = &intake.inner;
+    let repo = &served.policy.repo;
+    let adoption = Adoption {
+        socket: inner.settings.socket.to_string_lossy().into_owned(),
+        repo: repo.clone(),
+    };
+    let prepared = spool::prepare(hg).map_err(|error| error.to_string()).and_then(|()| {
+        adoption::write(hg, &adoption)
+            .map_err(|error| format!("cannot write the adoption mark: {error}"))?;
+        let watched = inner.watch.add(repo, &spool::folder(hg));
+        watched.map_err(|error| format!("cannot watch the spool: {error}"))
+    });
+    if let Err(why) = prepared {
+        tracing::warn!(repo, %why, "hooks cannot leave word while the daemon is down");
+    }
+}
+
+/// Takes the adoption mark away: the repository is no longer served. What hooks have left stays.
+pub fn leave(served: &Served) {
+    let hg = served.repository.source().join(".hg");
+    let repo = &served.policy.repo;
+    // Another name of the same repository may have come in the place of this one.
+    if adoption::read(&hg).is_some_and(|adoption| adoption.repo == *repo)
+        && let Err(error) = adoption::remove(&hg)
+    {
+        tracing::warn!(repo, %error, "cannot take the adoption mark away");
+    }
+}
+
+/// Out of the way, but there for whoever wants to know. Whether it is.
+fn set_aside(path: &std::path::Path) -> bool {
+    let aside = path.with_extension("bad");
+    std::fs::rename(path, &aside).or_else(|_| std::fs::remove_file(path)).is_ok()
+}

@@ -1,0 +1,186 @@
+//! What the loop does when the store refuses a turn, with a real store.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use hgci_core::engine::{Config, Effect, Engine, Event, NewBuild, Pool, Reply, Rows, Trigger};
+use hgci_core::job::{JobSpec, Plan};
+use hgci_core::push::{Lane, Push, Via};
+use hgci_core::{AttemptKey, BuildId, JobKey, JobState, Node, PushId};
+use hgcid::clock::Clock;
+use hgcid::scheduler::{Done, Effects, Loop, NotRecorded, Scheduler};
+use hgcid::store::{MAX_VALUE, Options, Store, Tree};
+
+const ATTEMPT: AttemptKey = AttemptKey { job: JobKey { build: BuildId(1), index: 0 }, n: 1 };
+
+/// Hands effects, and whether the store fails, to the test.
+struct Told(mpsc::Sender<Effect>, mpsc::Sender<Option<String>>);
+
+impl Effects for Told {
+    fn carry_out(&mut self, effect: Effect) {
+        let _test_is_over = self.0.send(effect);
+    }
+
+    fn once_published(&mut self, _repo: String, done: Done) {
+        done(Ok(()));
+    }
+
+    fn store_fails(&mut self, why: Option<&str>) {
+        let _test_is_over = self.1.send(why.map(str::to_owned));
+    }
+
+    fn store_lost(&mut self, _rows: &mut Rows) {
+        panic!("it is as it was");
+    }
+
+    fn say_lost(&mut self, what: String) {
+        panic!("nothing was lost: {what}");
+    }
+}
+
+struct World {
+    _folder: tempfile::TempDir,
+    scheduler: Scheduler,
+    effects: mpsc::Receiver<Effect>,
+    failures: mpsc::Receiver<Option<String>>,
+    thread: JoinHandle<()>,
+}
+
+impl World {
+    /// A loop over an empty store, with one pool of one slot.
+    fn start() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(env!("CARGO_BIN_EXE_hgcid"));
+        let (store, _) = Store::open(folder.path(), options).unwrap();
+        let pool = Pool {
+            name: "here".into(),
+            slots: 1,
+            labels: Vec::new(),
+            lanes: vec![Lane::Trusted, Lane::Try],
+        };
+        let engine = Engine::new(Config { pools: vec![pool], ..Config::default() });
+        let (scheduler, inbox) = Scheduler::new();
+        let (to_effects, effects) = mpsc::channel();
+        let (to_failures, failures) = mpsc::channel();
+        let told = Box::new(Told(to_effects, to_failures));
+        let thread = Loop::new(Arc::new(store), engine, Clock::start(), told).start(inbox).unwrap();
+        World { _folder: folder, scheduler, effects, failures, thread }
+    }
+
+    /// A push with a build of one job, whose runner has claimed it.
+    async fn running(&self) {
+        let step = |event| self.scheduler.event(event);
+        assert_eq!(step(Event::Received(push())).await.unwrap(), Reply::Accepted);
+        let planned = step(Event::Planned { push: push(), builds: vec![build()] }).await.unwrap();
+        assert_eq!(planned, Reply::Planned(vec![BuildId(1)]));
+        let claim = Event::Claimed { attempt: ATTEMPT, instance: "one".into() };
+        assert!(matches!(step(claim).await.unwrap(), Reply::Claimed(_)));
+    }
+
+    /// Holds the loop until what is sent meanwhile waits for it, as one turn.
+    async fn in_one_turn<T>(&self, send: impl FnOnce() -> T) -> T {
+        let (go, hold) = mpsc::channel::<()>();
+        let (held, holds) = mpsc::channel();
+        let scheduler = self.scheduler.clone();
+        let holding = tokio::spawn(async move {
+            let hold = scheduler.act(move |_| {
+                held.send(()).unwrap();
+                let _go = hold.recv();
+            });
+            hold.await
+        });
+        tokio::task::spawn_blocking(move || holds.recv()).await.unwrap().unwrap();
+        let sent = send();
+        // What is polled for the first time now is sent now.
+        tokio::task::yield_now().await;
+        drop(go);
+        holding.await.unwrap().unwrap();
+        sent
+    }
+
+    async fn state(&self) -> (JobState, u32) {
+        let asked = self
+            .scheduler
+            .ask(|engine, _| (engine.job_row(ATTEMPT.job).unwrap().state, engine.pools()[0].held));
+        asked.await.unwrap()
+    }
+
+    fn stop(self) {
+        self.scheduler.stop();
+        self.thread.join().unwrap();
+    }
+}
+
+fn push() -> Push {
+    let text = r#"{"id": 1, "repo": "widgets", "received": 0, "via": "hook"}"#;
+    let push: Push = serde_json::from_str(text).unwrap();
+    assert_eq!((push.id, push.via), (PushId(1), Via::Hook));
+    push
+}
+
+fn build() -> NewBuild {
+    let job: JobSpec = serde_json::from_str(r#"{"name": "a", "run": ["true"]}"#).unwrap();
+    NewBuild {
+        repo: "widgets".into(),
+        node: Node([7; 20]),
+        trigger: Trigger::Push,
+        branch: "default".into(),
+        author: "alice".into(),
+        description: "a change".into(),
+        lane: Lane::Trusted,
+        plan: Ok(Arc::new(Plan { jobs: vec![job] })),
+    }
+}
+
+/// Makes its turn one that the store refuses: its batch is larger than a record can be.
+async fn refused(scheduler: Scheduler) -> Result<(), NotRecorded> {
+    scheduler.act(|turn| turn.batch.put(Tree::Meta, *b"too large", vec![0; MAX_VALUE + 1])).await
+}
+
+#[tokio::test]
+async fn what_nobody_repeats_is_told_again_after_a_turn_was_refused() {
+    let world = World::start();
+    world.running().await;
+    assert_eq!(world.state().await, (JobState::Running, 1));
+    let refusal = world
+        .in_one_turn(|| {
+            let why = "the runner ended without a verdict".to_owned();
+            world.scheduler.tell(Event::HostGone { attempt: ATTEMPT, why });
+            tokio::spawn(refused(world.scheduler.clone()))
+        })
+        .await;
+    let error = refusal.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+    // The engine was made anew from the store, where the attempt still runs, and told again.
+    assert_eq!(world.state().await, (JobState::Queued, 0), "no slot stays taken for ever");
+    let failures: Vec<bool> = world.failures.try_iter().map(|why| why.is_some()).collect();
+    assert_eq!(failures, [true, false]);
+    world.stop();
+}
+
+#[tokio::test]
+async fn what_a_refused_turn_wanted_done_is_not_done() {
+    let world = World::start();
+    let refusal = world
+        .in_one_turn(|| {
+            let scheduler = world.scheduler.clone();
+            let received =
+                tokio::spawn(async move { scheduler.event(Event::Received(push())).await });
+            (received, tokio::spawn(refused(world.scheduler.clone())))
+        })
+        .await;
+    assert!(refusal.1.await.unwrap().is_err());
+    assert!(refusal.0.await.unwrap().is_err(), "its turn is not durable");
+    assert_eq!(world.effects.try_iter().count(), 0);
+    // The same again is taken, under a number that nobody was told.
+    let again = world.scheduler.act(|turn| {
+        let id = turn.engine().next_push();
+        (id, turn.step(Event::Received(Push { id, ..push() })))
+    });
+    assert_eq!(again.await.unwrap(), (PushId(2), Reply::Accepted));
+    assert!(matches!(world.effects.try_iter().collect::<Vec<_>>()[..], [Effect::Plan(_)]));
+    world.stop();
+}

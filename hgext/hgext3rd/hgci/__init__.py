@@ -1,0 +1,72 @@
+# hgci - continuous integration native to Mercurial
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+"""continuous integration that lives inside Mercurial
+
+On a server, where ``socket`` names the socket of the daemon hgcid, the
+extension tells the daemon of every transaction. It registers its own hooks::
+
+  [hgci]
+  socket = /run/hgci/hgcid.sock
+  # the most that the hook may cost a push
+  deadline = 300ms
+  # wait this long for the plan, to tell the pusher counts and mistakes
+  wait = 0ms
+  # a push whose .hgci.toml is malformed: no (say nothing), warn or refuse
+  validate = warn
+
+Setting it for a whole machine is safe: the hook acts only in repositories whose
+own hgrc names the socket, or which the daemon serves. A push never fails because
+the daemon does not answer: it is written into ``.hg/hgci/spool``, and built later.
+Where hg cannot load extensions, the program ``hgci-hook`` does the same.
+
+In a clone nothing is to be set but ``[extensions] hgci =``. :hg:`ci-status` shows
+how the jobs of a changeset ended or where they stand, :hg:`ci-log` what a job
+wrote. The server at the default path answers, over hg's own connection: whoever
+may pull may see it. What is to be run is said by the file ``.hgci.toml`` at the
+root of a changeset; ``hgci check`` looks at one before it is pushed.
+
+Colours of states, for ``[color]``, are the labels ``ci.passed``, ``ci.failed``,
+``ci.errored``, ``ci.timed-out``, ``ci.cancelled``, ``ci.superseded``,
+``ci.skipped``, ``ci.running``, ``ci.queued`` and ``ci.waiting``.
+"""
+
+from __future__ import annotations
+
+from mercurial import exthelper
+
+from . import ci, hook, log, status, validate, wire
+
+__version__ = b'0.1.0'
+
+testedwith = b'6.1 7.2'
+minimumhgversion = b'6.1'
+buglink = b'https://hgci.example.org/issues'
+
+eh = exthelper.exthelper()
+for module in (hook, validate, wire, status, log, ci):
+    eh.merge(module.eh)
+
+# Loaded by hg's colours.
+colortable = {
+    b'ci.passed': b'green',
+    b'ci.failed': b'red bold',
+    b'ci.errored': b'magenta bold',
+    b'ci.timed-out': b'red',
+    b'ci.cancelled': b'yellow',
+    b'ci.superseded': b'none',
+    b'ci.skipped': b'none',
+    b'ci.running': b'cyan',
+    b'ci.queued': b'none',
+    b'ci.waiting': b'none',
+}
+
+cmdtable = eh.cmdtable
+configtable = eh.configtable
+revsetpredicate = eh.revsetpredicate
+templatekeyword = eh.templatekeyword
+uisetup = eh.finaluisetup
+uipopulate = eh.finaluipopulate
+extsetup = eh.finalextsetup
+reposetup = eh.finalreposetup

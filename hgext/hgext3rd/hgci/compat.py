@@ -1,0 +1,30 @@
+# compat.py - what differs between the supported versions of Mercurial
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+"""Everything here names the version of Mercurial that made it necessary, so that
+it can go when that version goes. No other module looks at versions."""
+
+from __future__ import annotations
+
+
+def defaultpath(ui):
+    """where pulls come from by default, as bytes, or None
+
+    hg 5.8 made lists of paths of what was one path.
+    """
+    path = ui.paths.get(b'default')
+    if isinstance(path, list):
+        path = path[0] if path else None
+    if path is None:
+        return None
+    return path.loc or path.rawloc
+
+
+def peer(repo, path):
+    """the peer at ``path``; hg 7.2 moved the function"""
+    try:
+        from mercurial.repo import factory
+    except ImportError:
+        from mercurial import hg as factory
+    return factory.peer(repo, {}, path)

@@ -1,0 +1,153 @@
+# log.py - client side: hg ci-log
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+"""The log of a job, from the daemon that serves this repository or from the
+repository at the default path."""
+
+from __future__ import annotations
+
+import time
+
+from mercurial import cmdutil, encoding, error, exthelper, logcmdutil, registrar
+from mercurial.i18n import _
+from mercurial.node import hex, short
+
+from . import _native, hook, wire
+from .text import printable
+
+eh = exthelper.exthelper()
+
+# How long a call waits for more, in milliseconds; servers may cut it short.
+WAIT = 10000
+
+# Seconds between calls to a server that does not wait.
+PAUSE = 1
+
+# The most of a log that fits into one JSON string.
+MAXITEM = 64 * 1024 * 1024
+
+
+@eh.command(
+    b'ci-log',
+    [
+        (b'r', b'rev', b'', _(b'the changeset that the job is of'), _(b'REV')),
+        (b'f', b'follow', None, _(b'wait for more until the job ends')),
+        (b'', b'attempt', b'', _(b'an older attempt of the job'), _(b'N')),
+        *cmdutil.formatteropts,
+    ],
+    _(b'[-f] [-r REV] [--attempt N] JOB'),
+    helpcategory=registrar.command.CATEGORY_CHANGE_NAVIGATION,
+)
+def cilog(ui, repo, job, **opts):
+    """show the log of a CI job
+
+    Without --rev, of the parent of the working directory; without --attempt, of
+    the newest attempt. The log comes from the daemon, in a clone over the default
+    path: it is kept there as long as its administrator says.
+
+    Written into a file or a pipe, the log is byte by byte what the job wrote. In
+    a terminal colours pass, and what else would control the terminal is shown.
+
+    Returns 0 on success.
+    """
+    rev = opts['rev']
+    ctx = logcmdutil.revsingle(repo, rev) if rev else repo[b'.']
+    attempt = None
+    if opts['attempt']:
+        try:
+            attempt = int(opts['attempt'])
+            if not 0 < attempt < 1 << 32:
+                raise ValueError
+        except ValueError:
+            raise error.InputError(
+                _(b'--attempt is not a number of an attempt: %s') % opts['attempt']
+            ) from None
+    name = encoding.unifromlocal(job)
+    with wire.Remote(repo) as remote:
+        source = Source(ui, repo, remote, ctx.node(), name)
+        if opts['template']:
+            return item(ui, source, ctx.node(), job, attempt, opts['template'])
+        if not opts['follow']:
+            ui.pager(b'ci-log')
+        terminal = _native.Terminal() if ui.formatted() else None
+        for part in source.parts(attempt, opts['follow']):
+            ui.write(terminal.show(part) if terminal else part)
+            if opts['follow']:
+                ui.flush()
+        if terminal:
+            ui.write(terminal.end())
+    return 0
+
+
+class Source:
+    """where the log of a job is read"""
+
+    def __init__(self, ui, repo, remote, node, job):
+        self._ui = ui
+        self._repo = repo
+        self._remote = remote
+        self._node = node
+        self._job = job
+        # The daemon that serves this repository, until it turns out that none does.
+        self._here = True
+        self.attempt = None
+
+    def _read(self, attempt, offset, wait):
+        if self._here:
+            answer = _native.read_log(
+                self._repo.root,
+                hook.socket(self._ui),
+                hex(self._node).decode('ascii'),
+                self._job,
+                attempt,
+                offset,
+                wait,
+            )
+            if answer is not None:
+                return answer
+            self._here = False
+        try:
+            return self._remote.log(self._node, self._job, attempt, offset, wait)
+        except wire.Silent as inst:
+            raise error.Abort(
+                _(b'cannot read the log: %s') % printable(inst.args[0]),
+                hint=_(b'logs are at the server: set a default path to it'),
+            ) from inst
+
+    def parts(self, attempt, follow):
+        """the log in parts, from the start"""
+        offset = 0
+        while True:
+            began = time.monotonic()
+            answer = self._read(attempt, offset, WAIT if follow else 0)
+            try:
+                self.attempt, offset, done, part = _native.parse_log(answer)
+            except ValueError as exc:
+                node = short(self._node)
+                what = (printable(self._job), node, printable(str(exc)))
+                raise error.Abort(_(b'no log of %s of %s: %s') % what) from exc
+            # The log of one attempt, also if another one starts meanwhile.
+            attempt = self.attempt or attempt
+            if part:
+                yield part
+            if done or (not part and not follow):
+                return
+            if not part and time.monotonic() - began < PAUSE:
+                time.sleep(PAUSE)
+
+
+def item(ui, source, node, job, attempt, template):
+    """the log as one item of templated output"""
+    parts = []
+    size = 0
+    for part in source.parts(attempt, False):
+        parts.append(part)
+        size += len(part)
+        if size > MAXITEM:
+            hint = _(b'read it without -T')
+            raise error.Abort(_(b'the log is too large for a template'), hint=hint)
+    with ui.formatter(b'ci-log', {b'template': template}) as fm:
+        fm.startitem()
+        fm.data(node=hex(node), job=job, attempt=source.attempt, log=b''.join(parts))
+    return 0

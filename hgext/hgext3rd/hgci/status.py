@@ -1,0 +1,268 @@
+# status.py - client side: hg ci-status
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+"""What is known of changesets, and how it is shown.
+
+The results log of the repository on disk comes first. Then whoever knows what is
+queued and running: the daemon that serves this repository, else the repository
+at the default path. The latter is asked over the network, so only for what the
+log does not have, or with --live.
+"""
+
+from __future__ import annotations
+
+from mercurial import (
+    cmdutil,
+    encoding,
+    error,
+    exthelper,
+    formatter,
+    logcmdutil,
+    registrar,
+)
+from mercurial.i18n import _
+from mercurial.node import bin, short
+
+from . import _native, hook, wire
+from .text import local, printable
+
+eh = exthelper.exthelper()
+
+UNKNOWN = 3
+
+
+@eh.command(
+    b'ci-status',
+    [
+        (b'r', b'rev', [], _(b'show the state of these changesets'), _(b'REV')),
+        (b'', b'live', None, _(b'fail when what is queued and running is not known')),
+        *cmdutil.formatteropts,
+    ],
+    _(b'[-r] [REV]...'),
+    helpcategory=registrar.command.CATEGORY_CHANGE_NAVIGATION,
+    intents={registrar.INTENT_READONLY},
+)
+def cistatus(ui, repo, *revs, **opts):
+    """show the state of the CI jobs of changesets
+
+    Without REV, of the parent of the working directory.
+
+    What has ended is in the results log of the repository. What is queued and
+    running is known to the daemon: in a repository that it serves it is asked
+    there, in a clone over the default path, which is asked only for changesets
+    that the log does not have. When nobody answers, what the log has is shown,
+    and a warning; with --live that is an error, and the default path is always
+    asked.
+
+    With -v, also where each job ran and can be seen; with -q, the names of the
+    jobs alone.
+
+    .. container:: verbose
+
+      Template:
+
+      The following keywords are supported. See also :hg:`help templates`.
+
+      :node:    String. The changeset, 40 hexadecimal digits.
+      :state:   String. The state of the build.
+      :build:   Integer. The number of the build.
+      :push:    Integer. The number of the push that brought the changeset.
+      :source:  String. ``log`` or ``live``.
+      :message: String. What is wrong with the pipeline, if it is malformed.
+      :url:     String. The page of the build.
+      :jobs:    List of jobs with name, state, attempt, exit, signal, duration,
+                started, pool, host, tests, allow-failure, why and url.
+
+      For example::
+
+        hg ci-status -T '{jobs % "{name} {state}\\n"}'
+
+    Returns 0 if all passed, was allowed to fail or was skipped, 1 if something
+    failed, errored, timed out, was cancelled or superseded, 2 if something has
+    not ended yet, 3 if no CI is known for REV. With several REVs the largest of
+    these counts.
+    """
+    specs = [*revs, *opts['rev']]
+    if specs:
+        revset = logcmdutil.revrange(repo, specs)
+        nodes = [repo.changelog.node(rev) for rev in revset]
+    else:
+        nodes = [repo[b'.'].node()]
+    known = gather(ui, repo, nodes, opts['live'])
+
+    ret = 0
+    fm = ui.formatter(b'ci-status', {b'template': opts['template']})
+    show = table if fm.isplain() and ui.formatted() else lines
+    with fm:
+        for node in nodes:
+            build = known.build(node)
+            if build is None:
+                ret = max(ret, UNKNOWN)
+                if fm.isplain():
+                    ui.warn(_(b'no CI known for %s\n') % short(node))
+                continue
+            ret = max(ret, build['exit_status'])
+            if fm.isplain():
+                show(ui, fm, build)
+            else:
+                data(fm, repo, build)
+    return ret
+
+
+def gather(ui, repo, nodes, live):
+    """what is known of ``nodes``, after telling what is not"""
+    known = _native.Statuses.read(repo.root, hook.socket(ui), nodes, True)
+    why = known.why
+    if nodes and known.live is None and (live or not known.final_for(nodes)):
+        try:
+            with wire.Remote(repo) as remote:
+                known.merge(remote.statuses(nodes))
+            why = known.why
+            if known.live is None:
+                why = _(b'no daemon serves the repository')
+        except wire.Silent as inst:
+            why = inst.args[0]
+    for note in known.notes:
+        ui.warn(b'ci: %s\n' % printable(note))
+    if why:
+        why = printable(why)
+        if live:
+            message = _(b'what is queued and running is not known: %s') % why
+            hint = _(b'without --live, what the results log has is shown')
+            raise error.Abort(message, hint=hint)
+        ui.warn(_(b'ci: showing the results log alone: %s\n') % why)
+    return known
+
+
+def data(fm, repo, build):
+    """one item of templated output"""
+    fm.startitem()
+    fm.context(ctx=repo[bin(build['node'])])
+    fm.data(
+        node=build['node'].encode('ascii'),
+        state=local(build['state']),
+        build=build['build'],
+        push=build['push'],
+        source=local(build['source']),
+    )
+    if build['message']:
+        fm.data(message=local(build['message']))
+    if build['url']:
+        fm.data(url=local(build['url']))
+    nested = fm.nested(b'jobs', tmpl=b'{name} {state}\n')
+    for job in build['jobs']:
+        nested.startitem()
+        fields = {
+            name: local(value) if isinstance(value, str) else value
+            for name, value in job.items()
+            if name != 'tests'
+        }
+        # Mercurial's CBOR knows no fractions.
+        if isinstance(fm, formatter.cborformatter):
+            for name in ('duration', 'started'):
+                if fields[name] is not None:
+                    fields[name] = b'%.3f' % fields[name]
+        # Said only where there is something to say.
+        for name in ('signal', 'why'):
+            if fields[name] is None:
+                del fields[name]
+        if not fields['allow-failure']:
+            del fields['allow-failure']
+        nested.data(**fields)
+        tests = job['tests']
+        if tests is not None:
+            names = (b'passed', b'failed', b'skipped')
+            tests = nested.formatdict(dict(zip(names, tests)))
+        nested.data(tests=tests)
+    nested.end()
+
+
+def details(ui, job):
+    """what is worth saying of a job besides its state, as a list"""
+    words = []
+    if job['exit']:
+        words.append(b'exit %d' % job['exit'])
+    if job['signal']:
+        words.append(b'signal %d' % job['signal'])
+    if job['allow-failure']:
+        words.append(_(b'allowed to fail'))
+    if job['duration'] is not None:
+        words.append(seconds(job['duration']))
+    if job['tests'] is not None:
+        passed, failed, skipped = job['tests']
+        words.append(_(b'%d of %d tests failed') % (failed, passed + failed + skipped))
+    if job['attempt'] > 1:
+        words.append(_(b'attempt %d') % job['attempt'])
+    if job['why']:
+        words.append(printable(job['why']))
+    if ui.verbose:
+        if job['host']:
+            words.append(printable(job['host']))
+        if job['url']:
+            words.append(printable(job['url']))
+    return words
+
+
+def seconds(duration):
+    """a duration as people say it"""
+    if duration < 60:
+        return b'%.1fs' % duration
+    minutes, rest = divmod(int(duration), 60)
+    if minutes < 60:
+        return b'%dm%02ds' % (minutes, rest)
+    return b'%dh%02dm' % divmod(minutes, 60)
+
+
+def lines(ui, fm, build):
+    """a line for each job, for programs that read lines"""
+    node = short(bin(build['node']))
+    if not build['jobs'] and not ui.quiet:
+        fm.plain(node + b' ')
+        fm.plain(local(build['state']), label=label(build['state']))
+        message = printable(build['message'] or '')
+        fm.plain(b' - (%s)\n' % message if message else b' -\n')
+    for job in build['jobs']:
+        name = printable(job['name'])
+        if ui.quiet:
+            fm.plain(name + b'\n')
+            continue
+        fm.plain(node + b' ')
+        fm.plain(local(job['state']), label=label(job['state']))
+        words = details(ui, job)
+        fm.plain(b' ' + name)
+        fm.plain(b' (%s)\n' % b', '.join(words) if words else b'\n')
+
+
+def table(ui, fm, build):
+    """the build and a table of its jobs, for people"""
+    if not ui.quiet:
+        fm.plain(short(bin(build['node'])), label=b'log.changeset')
+        fm.plain(b' ')
+        fm.plain(local(build['state']), label=label(build['state']))
+        fm.plain(_(b' (build %d, push %d)\n') % (build['build'], build['push']))
+        if build['message']:
+            fm.plain(b'  %s\n' % printable(build['message']))
+        if build['url'] and ui.verbose:
+            fm.plain(b'  %s\n' % printable(build['url']))
+    names = [printable(job['name']) for job in build['jobs']]
+    width = max([encoding.colwidth(name) for name in names], default=0)
+    states = max([len(job['state']) for job in build['jobs']], default=0)
+    for name, job in zip(names, build['jobs']):
+        if ui.quiet:
+            fm.plain(name + b'\n')
+            continue
+        state = local(job['state'])
+        fm.plain(b'  ')
+        fm.plain(state, label=label(job['state']))
+        words = details(ui, job)
+        if not words:
+            fm.plain(b'%s  %s\n' % (b' ' * (states - len(state)), name))
+            continue
+        pad = b' ' * (width - encoding.colwidth(name))
+        fm.plain(b'%s  %s%s  ' % (b' ' * (states - len(state)), name, pad))
+        fm.plain(b'  '.join(words) + b'\n')
+
+
+def label(state):
+    return b'ci.%s' % local(state)

@@ -1,0 +1,24 @@
+# text.py - text from elsewhere, as a terminal may have it
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+
+from __future__ import annotations
+
+from mercurial import encoding
+
+# C0, DEL and C1: some terminals obey the latter too.
+CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], ' ')
+CONTROLBYTES = bytes.maketrans(bytes(range(0x20)) + b'\x7f', b' ' * 33)
+
+
+def local(text):
+    """text in the local encoding, as it is"""
+    return encoding.unitolocal(text)
+
+
+def printable(text):
+    """text in the local encoding, in one line, without anything to obey"""
+    if isinstance(text, bytes):
+        return text.translate(CONTROLBYTES)
+    return encoding.unitolocal(text.translate(CONTROLS))

@@ -1,0 +1,92 @@
+# validate.py - server side: look at the pipeline of a push before it is accepted
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+"""A malformed ``.hgci.toml`` is best known while pushing.
+
+Whether a transaction brought one is asked of the history of that one file, so that
+it costs the same for one changeset as for ten thousand.
+"""
+
+from __future__ import annotations
+
+from mercurial import error, exthelper
+from mercurial.i18n import _
+from mercurial.node import short
+from mercurial.utils import stringutil
+
+from . import _native
+
+eh = exthelper.exthelper()
+
+eh.configitem(b'hgci', b'validate', default=b'warn')
+
+FILE = b'.hgci.toml'
+
+# The most versions of the file that one transaction makes us read.
+MAXREAD = 16
+
+
+def watch(repo, tr):
+    """look at the pipelines that ``tr`` brings before it closes"""
+    level = repo.ui.config(b'hgci', b'validate')
+    if level not in (b'no', b'warn', b'refuse'):
+        repo.ui.warn(_(b'ci: [hgci] validate: not no, warn or refuse: %s\n') % level)
+        level = b'warn'
+    if level != b'no':
+        tr.addvalidator(b'hgci', lambda tr: validate(repo, tr, level))
+
+
+def validate(repo, tr, level):
+    if tr.hookargs.get(b'source') == b'strip':
+        # Changesets that were here already.
+        return
+    try:
+        found = mistakes(repo, tr.changes[b'origrepolen'])
+    except Exception as exc:
+        # Other extensions have other filelogs; a check is no reason to fail a push.
+        repo.ui.debug(b'ci: %s: %s\n' % (FILE, stringutil.forcebytestr(exc)))
+        return
+    for node, line in found:
+        repo.ui.warn(_(b'ci: %s (in %s)\n') % (line, short(node)))
+    # With wait, the daemon says the same: once is enough.
+    repo.__dict__['_hgcishown'] = {line for node, line in found}
+    if found and level == b'refuse':
+        raise error.Abort(
+            _(b'malformed %s in %s') % (FILE, short(found[0][0])),
+            hint=_(b"see 'hgci check'"),
+        )
+
+
+def mistakes(repo, first):
+    """what is wrong with pipelines of changesets from number ``first`` on: pairs of
+    node and line"""
+    found = []
+    for node, content in brought(repo, first):
+        lines = _native.mistakes(content)
+        if lines and not found and not _native.applies(repo.root):
+            return []
+        found += [(node, line) for line in lines]
+    return found
+
+
+def brought(repo, first):
+    """the newest pipelines with changesets from number ``first`` on, as pairs of
+    changeset and content, without those that newer ones of them replace"""
+    filelog = repo.file(FILE)
+    cl = repo.changelog
+    replaced = set()
+    for rev in range(len(filelog) - 1, -1, -1)[:MAXREAD]:
+        changeset = filelog.linkrev(rev)
+        if changeset < first:
+            break
+        if rev not in replaced:
+            yield cl.node(changeset), content(filelog, rev)
+        replaced.update(filelog.parentrevs(rev))
+
+
+def content(filelog, rev):
+    if filelog.size(rev) > _native.MAX_PIPELINE:
+        # Too large to be read, and refused by that alone.
+        return b'#' * (_native.MAX_PIPELINE + 1)
+    return filelog.read(filelog.node(rev))

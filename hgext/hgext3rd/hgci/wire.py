@@ -1,0 +1,220 @@
+# wire.py - what servers tell clients about changesets, and how clients ask
+#
+# This software may be used and distributed according to the terms of the
+# GNU General Public License version 2 or any later version.
+"""The wire commands, both ends of them.
+
+A server answers from the results log of its repository and from the daemon that
+serves it, for changesets that the client may see. A path to a repository on the
+same disk has no wire: then the server's function runs in this process.
+"""
+
+from __future__ import annotations
+
+import json
+
+from mercurial import (
+    encoding,
+    error,
+    extensions,
+    exthelper,
+    wireprototypes,
+    wireprotov1server,
+)
+from mercurial.i18n import _
+from mercurial.node import bin, hex
+from mercurial.utils import urlutil
+
+from . import _native, compat, hook
+
+eh = exthelper.exthelper()
+
+CAPABILITY = b'hgci'
+
+# As in crates/api/src/wire.rs.
+MAXNODES = 200
+
+# The longest that a server keeps a client waiting for more of a log.
+MAXWAIT = 5000
+
+
+class Silent(Exception):
+    """nobody answers; the argument says why, in the local encoding"""
+
+
+# The server
+
+
+def statuses(repo, nodes):
+    """what is known of those of ``nodes`` that can be seen in ``repo``"""
+    nodes = [node for node in nodes if repo.changelog.hasnode(node)]
+    return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True)
+
+
+def readlog(repo, node, job, attempt, offset, wait):
+    """a part of a job's log, as the wire has it"""
+    if not repo.changelog.hasnode(node):
+        return nolog(_(b'unknown changeset %s') % hex(node))
+    answer = _native.read_log(
+        repo.root,
+        hook.socket(repo.ui),
+        hex(node).decode('ascii'),
+        job,
+        attempt,
+        offset,
+        min(wait, MAXWAIT),
+    )
+    if answer is None:
+        return nolog(_(b'no daemon serves the repository'))
+    return answer
+
+
+def nolog(why):
+    """the answer that says why there is no log; an error of hg's own protocol would
+    reach the user of ssh in pieces"""
+    part = {'attempt': 0, 'next': 0, 'done': True, 'error': encoding.unifromlocal(why)}
+    return json.dumps(part).encode('utf-8') + b'\n'
+
+
+def servestatus(repo, proto, nodes):
+    try:
+        wanted = wireprototypes.decodelist(nodes)
+        if len(wanted) > MAXNODES or any(len(node) != 20 for node in wanted):
+            return wireprototypes.ooberror(b'hgci-status: bad list of nodes')
+    except ValueError:
+        return wireprototypes.ooberror(b'hgci-status: bad list of nodes')
+    return wireprototypes.bytesresponse(statuses(repo, wanted).encode(wanted))
+
+
+def servelog(repo, proto, node, job, others):
+    try:
+        wanted = bin(node)
+        number = {key: int(others[key]) for key in others}
+        numbers = [number.get(key, 0) for key in (b'offset', b'wait')]
+        attempt = number.get(b'attempt')
+        if len(wanted) != 20 or min([attempt or 0, *numbers]) < 0:
+            raise ValueError
+        name = job.decode('utf-8')
+        part = readlog(repo, wanted, name, attempt, *numbers)
+    except (ValueError, OverflowError):
+        part = nolog(b'hgci-log: bad arguments')
+    return wireprototypes.bytesresponse(part)
+
+
+def capabilities(orig, repo, proto):
+    return [*orig(repo, proto), CAPABILITY]
+
+
+@eh.uisetup
+def uisetup(ui):
+    extensions.wrapfunction(wireprotov1server, '_capabilities', capabilities)
+    register = wireprotov1server.wireprotocommand
+    register(b'hgci-status', b'nodes', permission=b'pull')(servestatus)
+    register(b'hgci-log', b'node job *', permission=b'pull')(servelog)
+
+
+# The client
+
+
+class Remote:
+    """the repository at the default path, as far as it knows of CI
+
+    Connects when it is first needed. Raises Silent where that fails.
+    """
+
+    def __init__(self, repo):
+        self._repo = repo
+        self._path = compat.defaultpath(repo.ui)
+        self._peer = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exctype, excvalue, traceback):
+        if self._peer is not None:
+            self._peer.close()
+
+    def __bool__(self):
+        return self._path is not None
+
+    def _connect(self):
+        if self._peer is None:
+            if self._path is None:
+                raise Silent(_(b'there is no default path'))
+            with told(self._path):
+                self._peer = compat.peer(self._repo, self._path)
+        if self._peer.local() is None and not self._peer.capable(CAPABILITY):
+            where = urlutil.hidepassword(self._path)
+            raise Silent(_(b'%s knows nothing of CI') % where)
+        return self._peer
+
+    def _call(self, command, **args):
+        peer = self._connect()
+        with told(self._path):
+            return peer._call(command, **args)
+
+    def _served(self):
+        """the repository itself, as others see it, where it is on this disk"""
+        repo = self._connect().local()
+        return repo and repo.filtered(repo.ui.config(b'server', b'view'))
+
+    def statuses(self, nodes):
+        """what the server knows of ``nodes``"""
+        served = self._served()
+        if served is not None:
+            return statuses(served, nodes)
+        found = None
+        while nodes:
+            part = nodes[:MAXNODES]
+            answer = self._call(b'hgci-status', nodes=wireprototypes.encodelist(part))
+            with told(self._path):
+                more = _native.Statuses.decode(answer)
+            if not 0 < more.done <= len(part):
+                where = urlutil.hidepassword(self._path)
+                raise Silent(_(b'%s does not answer all of it') % where)
+            nodes = nodes[more.done :]
+            if found is None:
+                found = more
+            else:
+                found.merge(more)
+        return found
+
+    def log(self, node, job, attempt, offset, wait):
+        """a part of a job's log, as the wire has it"""
+        served = self._served()
+        if served is not None:
+            return readlog(served, node, job, attempt, offset, wait)
+        args = {
+            'node': hex(node),
+            'job': job.encode('utf-8'),
+            'offset': b'%d' % offset,
+            'wait': b'%d' % wait,
+        }
+        if attempt is not None:
+            args['attempt'] = b'%d' % attempt
+        return self._call(b'hgci-log', **args)
+
+
+class told:
+    """turns the many ways in which a peer fails into Silent"""
+
+    def __init__(self, path):
+        self._where = urlutil.hidepassword(path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exctype, exc, traceback):
+        if exctype is None or issubclass(exctype, Silent):
+            return
+        if issubclass(exctype, error.Abort):
+            raise Silent(b'%s: %s' % (self._where, exc.message)) from exc
+        if issubclass(
+            exctype, (error.RepoError, error.ResponseError, error.PeerTransportError)
+        ):
+            raise Silent(b'%s: %s' % (self._where, exc.args[0])) from exc
+        if issubclass(exctype, (OSError, ValueError)):
+            # What urllib wraps says more.
+            exc = getattr(exc, 'reason', exc)
+            text = encoding.strtolocal(getattr(exc, 'strerror', None) or str(exc))
+            raise Silent(b'%s: %s' % (self._where, text))

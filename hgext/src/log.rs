@@ -1,0 +1,123 @@
+//! For `log.py` and `wire.py`: the log of a job, in parts, and how it is shown in a terminal.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use hgci_api::client::{self, Patience};
+use hgci_api::read::{LOG, LOG_ATTEMPT, LOG_DONE, LOG_NEXT, MAX_LOG_READ};
+use hgci_api::wire::LogPart;
+use hgci_hooks::Repository;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::status::client_of;
+use hgci_api::terminal::Colours;
+
+/// How long a part of a log may take beyond what it was asked to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A part of the log as the wire has it, from the daemon that serves the repository at `root`;
+/// None where none is known. `wait` is in milliseconds.
+#[pyfunction]
+#[pyo3(signature = (root, socket, node, job, attempt, offset, wait))]
+#[allow(clippy::too_many_arguments)]
+pub fn read_log<'py>(
+    py: Python<'py>,
+    root: &[u8],
+    socket: Option<&[u8]>,
+    node: &str,
+    job: &str,
+    attempt: Option<u32>,
+    offset: u64,
+    wait: u64,
+) -> Option<Bound<'py, PyBytes>> {
+    let socket = socket.map(|socket| String::from_utf8_lossy(socket).into_owned());
+    let answer = py.detach(|| {
+        let repo = Repository::at(Path::new(OsStr::from_bytes(root))).ok()?;
+        let client = client_of(&repo, socket)?;
+        let part = client.and_then(|client| {
+            let mut path = format!("{LOG}?repo={}&node={node}", hgci_api::query(repo.root()));
+            path.push_str(&format!("&job={}&offset={offset}&wait={wait}", hgci_api::query(job)));
+            if let Some(attempt) = attempt {
+                path.push_str(&format!("&attempt={attempt}"));
+            }
+            fetch(&client, &path, offset, wait)
+        });
+        let (head, bytes) = part.unwrap_or_else(|error| {
+            (LogPart { error: Some(error), ..LogPart::default() }, Vec::new())
+        });
+        let mut answer = serde_json::to_vec(&head).unwrap_or_default();
+        answer.push(b'\n');
+        answer.extend(bytes);
+        Some(answer)
+    });
+    answer.map(|answer| PyBytes::new(py, &answer))
+}
+
+fn fetch(
+    client: &client::Client,
+    path: &str,
+    offset: u64,
+    wait: u64,
+) -> Result<(LogPart, Vec<u8>), String> {
+    let patience = PATIENCE.saturating_add(Duration::from_millis(wait));
+    let answer = client.download(path, Patience::Total(patience)).map_err(|error| match error {
+        client::Error::Refused { error, .. } => error,
+        other => other.to_string(),
+    })?;
+    let number = |name: &str| answer.header(name).and_then(|text| text.parse::<u64>().ok());
+    let attempt = number(LOG_ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+    let (next, done) = (number(LOG_NEXT), number(LOG_DONE) == Some(1));
+    let mut bytes = Vec::new();
+    let mut body = answer.into_reader().take(MAX_LOG_READ as u64);
+    body.read_to_end(&mut bytes).map_err(|error| format!("{}: {error}", client.place()))?;
+    let next = next.unwrap_or(offset + bytes.len() as u64);
+    Ok((LogPart { attempt, next, done, error: None }, bytes))
+}
+
+/// Reads an answer of the wire: attempt, next offset, whether it is done, bytes. Raises ValueError
+/// with the reason where there is no log.
+#[pyfunction]
+pub fn parse_log<'py>(
+    py: Python<'py>,
+    answer: &[u8],
+) -> PyResult<(u32, u64, bool, Bound<'py, PyBytes>)> {
+    let end = answer.iter().take(64 << 10).position(|&byte| byte == b'\n').unwrap_or_default();
+    let part: LogPart = serde_json::from_slice(&answer[..end])
+        .map_err(|error| PyValueError::new_err(format!("not an answer of hgci: {error}")))?;
+    match part.error {
+        Some(error) => Err(PyValueError::new_err(error)),
+        None => {
+            let bytes = PyBytes::new(py, &answer[end + 1..]);
+            Ok((part.attempt, part.next, part.done, bytes))
+        }
+    }
+}
+
+/// What of a log reaches a terminal: text and colours, nothing that moves the cursor, sets the
+/// title or asks the terminal anything.
+#[pyclass(module = "hgext3rd.hgci._native")]
+#[derive(Default)]
+pub struct Terminal(Colours);
+
+#[pymethods]
+impl Terminal {
+    #[new]
+    fn new() -> Terminal {
+        Terminal::default()
+    }
+
+    /// The next part of a log, as it may be shown. What is cut in the middle waits for the rest.
+    fn show<'py>(&mut self, py: Python<'py>, part: &[u8]) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.show(part))
+    }
+
+    /// What is left at the end; also switches colours off that the log left on.
+    fn end<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.end())
+    }
+}

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Runs the test suites one after the other and counts what they say.
+
+With names of suites as arguments, those alone. The last line of output is
+`N passed, N failed`, with `, N skipped` where there are any; the exit status is 1 when
+something failed, also when a suite ended badly without naming a test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+VENV = BUILD / "venv" / "bin"
+# The suites of one machine share it; Mercurial's own runner needs no more than this.
+JOBS = str(min(os.cpu_count() or 1, 4))
+
+Counts = tuple[int, int, int]
+
+
+@dataclass
+class Suite:
+    """A command, and how to read passed, failed and skipped out of what it printed."""
+
+    name: str
+    command: list[str]
+    count: Callable[[str], Counts]
+    cwd: Path = ROOT
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    suite: Suite
+    counts: Counts
+    status: int
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Failed tests; a suite that ended badly without naming one counts as one."""
+        return self.counts[1] or int(self.status != 0)
+
+
+def count_cargo(output: str) -> Counts:
+    pattern = r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored"
+    found = [tuple(map(int, row)) for row in re.findall(pattern, output, re.MULTILINE)]
+    return tuple(map(sum, zip(*found))) if found else (0, 0, 0)  # type: ignore[return-value]
+
+
+def count_hg(output: str) -> Counts:
+    pattern = r"^# Ran (\d+) tests, (\d+) skipped, (\d+) failed"
+    ran, skipped, failed = map(int, (re.findall(pattern, output, re.MULTILINE) or [(0, 0, 0)])[-1])
+    return ran - failed, failed, skipped
+
+
+def count_junit(path: Path) -> Callable[[str], Counts]:
+    def count(_output: str) -> Counts:
+        if not path.exists():
+            return 0, 0, 0
+        total = failed = skipped = 0
+        for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+            total += int(suite.get("tests", 0))
+            failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            skipped += int(suite.get("skipped", 0))
+        return total - failed - skipped, failed, skipped
+
+    return count
+
+
+def suites() -> Iterator[Suite]:
+    cargo = os.environ.get("CARGO", "cargo")
+    test = [cargo, "test", "--release", "--locked", "--no-fail-fast"]
+    yield Suite("rust", [*test, "--workspace"], count_cargo)
+    if (ROOT / "hgext" / "Cargo.toml").exists():
+        yield Suite(
+            "hgext-rust",
+            test,
+            count_cargo,
+            cwd=ROOT / "hgext",
+            env={
+                "CARGO_TARGET_DIR": os.environ["HGCI_HGEXT_TARGET"],
+                "PYO3_PYTHON": str(VENV / "python"),
+            },
+        )
+    scripts = sorted(str(path) for path in (ROOT / "tests").glob("*.t"))
+    if scripts:
+        runner = BUILD / "hg-tests" / "tests" / "run-tests.py"
+        outputs = BUILD / "hg-output"
+        outputs.mkdir(parents=True, exist_ok=True)
+        options = ["--with-hg", str(VENV / "hg"), "-j", JOBS, "--outputdir", str(outputs)]
+        yield Suite(
+            "hg",
+            [str(VENV / "python"), str(runner), *options, *scripts],
+            count_hg,
+            cwd=ROOT / "tests",
+        )
+    junit = BUILD / "pytest.xml"
+    junit.unlink(missing_ok=True)
+    folders = [folder for folder in ("tests", "hgext/tests") if (ROOT / folder).is_dir()]
+    yield Suite(
+        "black-box",
+        [str(VENV / "python"), "-m", "pytest", f"--junitxml={junit}", *folders],
+        count_junit(junit),
+    )
+
+
+def run(suite: Suite) -> Outcome:
+    print(f"\n=== {suite.name}: {' '.join(suite.command[:8])} …", flush=True)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        suite.command,
+        cwd=suite.cwd,
+        env=os.environ | suite.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    output = []
+    for line in process.stdout:
+        output.append(line)
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    status = process.wait()
+    return Outcome(suite, suite.count("".join(output)), status, time.monotonic() - started)
+
+
+def main(names: list[str]) -> int:
+    chosen = [suite for suite in suites() if not names or suite.name in names]
+    unknown = set(names) - {suite.name for suite in chosen}
+    if unknown:
+        print(f"run-suites: no such suite: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    outcomes = []
+    for suite in chosen:
+        outcomes.append(run(suite))
+        if suite.name == "rust":
+            # Testing a workspace relinks its programs; put the static ones back.
+            subprocess.run([ROOT / "scripts" / "build-binaries"], check=True)
+    print()
+    for outcome in outcomes:
+        passed, _, skipped = outcome.counts
+        print(
+            f"{outcome.suite.name:12} {passed:5} passed {outcome.failed:4} failed"
+            f" {skipped:4} skipped {outcome.seconds:7.1f} s"
+            + (f"  (exit status {outcome.status})" if outcome.status else "")
+        )
+    passed = sum(outcome.counts[0] for outcome in outcomes)
+    failed = sum(outcome.failed for outcome in outcomes)
+    skipped = sum(outcome.counts[2] for outcome in outcomes)
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
