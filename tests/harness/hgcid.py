@@ -200,8 +200,13 @@ class Daemon:
         return _call(_Connection(self.socket), method, path, body, {})
 
     def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """A call on the socket; the body of its answer."""
-        answer = self.ask(method, path, body)
+        """A call on the socket; the body of its answer. It is repeated while the daemon says 503."""
+
+        def answered() -> Answer | None:
+            answer = self.ask(method, path, body)
+            return None if answer.status == 503 else answer
+
+        answer = eventually(answered, f"an answer to {method} {path} that is not 503")
         if answer.status >= 300:
             raise ApiError(answer.status, answer.body.decode(errors="replace"))
         return answer.body
