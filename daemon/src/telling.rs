@@ -31,7 +31,8 @@ pub async fn tell(app: Arc<App>, mailer: Mailer, mut orders: mpsc::UnboundedRece
     let counted = app.clone();
     tokio::spawn(async move {
         loop {
-            if let Ok(waiting) = counter.waiting() {
+            let mailer = counter.clone();
+            if let Ok(Ok(waiting)) = tokio::task::spawn_blocking(move || mailer.waiting()).await {
                 counted.outbox.store(waiting, Ordering::Relaxed);
             }
             tokio::time::sleep(COUNT).await;
@@ -107,17 +108,8 @@ impl Gathered {
                 }
                 pipeline = pipeline_at(served, &build.node);
             }
-            let steps = |job: &JobRow| {
-                let jobs = pipeline.as_ref().map_or(&[][..], Pipeline::jobs);
-                let spec = jobs.iter().find(|spec| spec.name == job.name);
-                spec.map(|spec| spec.run.clone()).unwrap_or_default()
-            };
-            let jobs = jobs.into_iter().map(|job| {
-                let (run, before) = (steps(&job), before.remove(&job.name));
-                job_report(app, job, run, before)
-            });
-            let jobs = jobs.collect();
-            builds.push(BuildReport {
+            let reports = jobs.iter().map(|job| job_report(job, before.remove(&job.name)));
+            let mut report = BuildReport {
                 build: build.id.0,
                 node: build.node,
                 branch: build.branch,
@@ -125,8 +117,17 @@ impl Gathered {
                 description: build.description,
                 state: build.state,
                 message: build.message,
-                jobs,
-            });
+                jobs: reports.collect(),
+            };
+            // A push may have thousands of bad jobs: only of those that are told much is read.
+            for n in report.shown() {
+                let told = &mut report.jobs[n];
+                if told.change().is_bad() {
+                    told.lines = lines_of(app, &jobs[n]);
+                    told.run = steps_of(pipeline.as_ref(), &told.name);
+                }
+            }
+            builds.push(report);
         }
         Ok(PushReport {
             push: push.id.0,
@@ -145,27 +146,37 @@ fn pipeline_at(served: &Served, node: &Node) -> Option<Pipeline> {
     pipeline::parse(pipeline::FILE, &bytes).ok()
 }
 
-fn job_report(app: &App, job: JobRow, run: Vec<String>, before: Option<JobState>) -> JobReport {
-    let last = job.attempts.last();
-    let verdict = last.and_then(|attempt| attempt.verdict.as_deref());
-    let (exit, signal) =
-        verdict.map(|verdict| verdict.outcome.exit_and_signal()).unwrap_or_default();
-    let is_bad = matches!(job.state, JobState::Failed | JobState::Errored | JobState::TimedOut);
-    let lines = last.filter(|_| is_bad).and_then(|attempt| {
+/// The steps of a job; none where they are not known.
+fn steps_of(pipeline: Option<&Pipeline>, name: &str) -> Vec<String> {
+    let jobs = pipeline.map_or(&[][..], Pipeline::jobs);
+    let spec = jobs.iter().find(|spec| spec.name == name);
+    spec.map(|spec| spec.run.clone()).unwrap_or_default()
+}
+
+/// What the log of a job's last attempt says of the failure.
+fn lines_of(app: &App, job: &JobRow) -> Vec<String> {
+    let tail = job.attempts.last().and_then(|attempt| {
         let key = AttemptKey { job: job.key, n: attempt.n };
         app.logs.tail(key, TAIL).ok()
     });
+    tail.map(|tail| failing_lines(&tail)).unwrap_or_default()
+}
+
+fn job_report(job: &JobRow, before: Option<JobState>) -> JobReport {
+    let verdict = job.attempts.last().and_then(|attempt| attempt.verdict.as_deref());
+    let (exit, signal) =
+        verdict.map(|verdict| verdict.outcome.exit_and_signal()).unwrap_or_default();
     JobReport {
         before,
-        run,
+        run: Vec::new(),
         exit,
         signal,
         duration_ms: verdict.map_or(0, |verdict| verdict.duration_ms),
         tests: verdict.and_then(|verdict| verdict.tests),
-        lines: lines.map(|tail| failing_lines(&tail)).unwrap_or_default(),
-        name: job.name,
+        lines: Vec::new(),
+        name: job.name.clone(),
         state: job.state,
         allow_failure: job.allow_failure,
-        why: job.why,
+        why: job.why.clone(),
     }
 }

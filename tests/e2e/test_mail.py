@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import Clone, Daemon, Repo, Served, Smtp, eventually
 from harness.fixtures import MakeDaemon
 from harness.hgcid import Value
-from harness.smtp import PASSWORD, USER, free_port
+from harness.smtp import PASSWORD, USER, held_port
 
 PIPELINE = """\
 version = 1
@@ -19,6 +19,10 @@ version = 1
 [job.test]
 run = ["echo looking", "test ! -e broken"]
 """
+
+
+# A step that ends when a file of that name is in its tree.
+WAITS = "until test -e go; do sleep 0.02; done"
 
 
 def text_of(message: EmailMessage) -> str:
@@ -109,7 +113,8 @@ def test_mail_goes_over_starttls_with_a_login_of_a_file(
 def test_what_a_mail_server_that_is_down_should_have_got_arrives_once_when_it_is_back(
     served: Served, clone: Clone, make_daemon: MakeDaemon, room: Path
 ) -> None:
-    port = free_port()
+    held = held_port()
+    port = held.getsockname()[1]
     mail = mail_by(f"smtp://127.0.0.1:{port}")
     daemon = make_daemon([Repo(served.path)], sections={"mail": mail}).start()
     nodes = []
@@ -130,3 +135,62 @@ def test_what_a_mail_server_that_is_down_should_have_got_arrives_once_when_it_is
         assert told == sorted(node[:12] for node in nodes)
     finally:
         server.stop()
+        held.close()
+
+
+def test_a_push_is_told_in_one_mail_when_the_last_of_its_builds_has_ended(
+    served: Served, clone: Clone, make_daemon: MakeDaemon, smtp: Smtp
+) -> None:
+    daemon = make_daemon([Repo(served.path)], sections={"mail": mail_by(smtp.url)}).start()
+    base = clone.commit({".hgci.toml": PIPELINE})
+    quick = clone.commit({"a": "1"})
+    clone("update", "-q", base)
+    slow = clone.commit({".hgci.toml": PIPELINE.replace("echo looking", WAITS)})
+    clone("push")
+    assert daemon.final(quick)["state"] == "passed"
+    assert (smtp.messages, waiting(daemon)) == ([], 0)
+
+    def let_go() -> bool:
+        trees = list(daemon.state.glob("work/*/tree"))
+        for tree in trees:
+            (tree / "go").touch()
+        found = daemon.status(slow)
+        return bool(found) and found["state"] == "passed"
+
+    eventually(let_go, "the end of the slow build")
+    text = text_of(eventually(lambda: smtp.messages, "the mail")[0])
+    assert quick[:12] in text
+    assert slow[:12] in text
+    eventually(lambda: waiting(daemon) == 0, "an empty outbox")
+    assert len(smtp.messages) == 1
+
+
+def test_a_merge_is_compared_with_what_it_was_merged_into(
+    served: Served, clone: Clone, make_daemon: MakeDaemon, smtp: Smtp
+) -> None:
+    daemon = make_daemon([Repo(served.path)], sections={"mail": mail_by(smtp.url)}).start()
+
+    def told(node: str) -> str:
+        clone("push", "-f", "-r", node)
+        daemon.final(node)
+
+        def mail() -> EmailMessage | None:
+            return next((one for one in smtp.messages if node[:12] in one["Subject"]), None)
+
+        return str(eventually(mail, f"the mail about {node}")["Subject"])
+
+    def merge(one: str, other: str) -> str:
+        clone("update", "-q", one)
+        clone("merge", "-q", other)
+        clone("commit", "-q", "-m", "merge")
+        return clone.node(".")
+
+    base = clone.commit({".hgci.toml": PIPELINE})
+    assert "passed" in told(base)
+    well = clone.commit({"a": "1"})
+    assert "passed" in told(well)
+    clone("update", "-q", base)
+    bad = clone.commit({"broken": "1"})
+    assert "broken: test" in told(bad)
+    assert "broken: test" in told(merge(well, bad))
+    assert "still failing: test" in told(merge(bad, well))

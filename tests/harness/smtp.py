@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import email
 import email.policy
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -61,6 +62,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def held_port() -> socket.socket:
+    """A socket with a port that nobody else is given and nobody listens on, until a server of ours
+    does: that can be while the socket is still open."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
 class Smtp:
     """The server. Messages are in `messages` in the order of arrival; each also becomes a file
     of `folder`."""
@@ -78,6 +88,12 @@ class Smtp:
         self.messages: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.refuse: str | None = None
+        # At a message that has this in it, the connection is dropped.
+        self.hang_up_at: bytes | None = None
+        # How often that was.
+        self.hung_up = 0
+        # Whether it never answers to QUIT.
+        self.is_mute_at_quit = False
         self.cert: Path | None = None
         options: dict[str, Any] = {}
         if tls or smtps:
@@ -96,22 +112,37 @@ class Smtp:
                 "auth_require_tls": tls,
             }
         # The controller connects to the port that it was given, so that 0 would not do.
+        self._held = None if port else held_port()
         self._controller = Controller(
-            self, hostname="127.0.0.1", port=port or free_port(), **options
+            self,
+            hostname="127.0.0.1",
+            port=port or (self._held.getsockname()[1] if self._held else 0),
+            ready_timeout=60,
+            **options,
         )
 
     # aiosmtpd calls it by this name.
-    async def handle_DATA(self, _server: object, _session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:
         if self.refuse:
             return self.refuse
         content = envelope.content
         assert isinstance(content, bytes)
+        if self.hang_up_at is not None and self.hang_up_at in content:
+            self.hung_up += 1
+            assert server.transport is not None
+            server.transport.close()
+            return "421 not with me"
         (self.folder / f"{len(self.messages) + 1:03}.eml").write_bytes(content)
         self.recipients.append(list(envelope.rcpt_tos))
         message = email.message_from_bytes(content, policy=email.policy.default)
         assert isinstance(message, EmailMessage)
         self.messages.append(message)
         return "250 OK"
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:
+        if self.is_mute_at_quit:
+            await asyncio.Event().wait()
+        return "221 Bye"
 
     def _authenticate(
         self, _server: object, _session: Session, _envelope: Envelope, _mechanism: str, data: object
@@ -125,6 +156,8 @@ class Smtp:
 
     def start(self) -> None:
         self._controller.start()
+        if self._held:
+            self._held.close()
 
     def stop(self) -> None:
         self._controller.stop(no_assert=True)

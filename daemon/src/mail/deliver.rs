@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lettre::address::Envelope;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use tokio::sync::{Notify, watch};
 
-use super::compose::{Links, Message};
+use super::compose::Links;
+use super::connection::{Refusal, Server};
 use super::outbox::{Outbox, Waiting};
 use super::report::PushReport;
-use crate::config::{Mail, Security};
+use crate::config::Mail;
 use crate::store::{Store, StoreError};
 
-type Transport = AsyncSmtpTransport<Tokio1Executor>;
+/// At so many messages one after the other the server breaks off before it is taken to be its own
+/// fault, and nothing more is sent for a while.
+const MAX_BROKEN: u32 = 3;
 
 /// How soon what failed is tried again.
 #[derive(Clone, Copy, Debug)]
@@ -44,14 +43,15 @@ pub struct Mailer {
     pace: Pace,
 }
 
-/// Why a message was not sent.
-enum Refusal {
-    /// This message will never be taken.
-    Forever(String),
-    /// This message may be taken later; others may be taken now.
-    Message(String),
-    /// The server cannot be reached, or does not want us: no message will be taken now.
-    Server(String),
+/// What the mailer knows from one round to the next.
+struct Course {
+    settings: watch::Receiver<Settings>,
+    /// When the outbox was swept.
+    swept: Option<i64>,
+    /// Rounds that were broken off since a message was sent.
+    failures: u32,
+    /// Messages at which the server broke off since one was sent.
+    broken: u32,
 }
 
 impl Mailer {
@@ -87,28 +87,26 @@ impl Mailer {
     /// Sends what is due, for ever. It may be dropped at any moment: a message that is being sent
     /// then may be sent again, with the same id.
     pub async fn run(self) {
-        let mut settings = self.settings.clone();
-        let mut failures = 0;
-        let mut swept: Option<i64> = None;
+        let settings = self.settings.clone();
+        let mut course = Course { settings, swept: None, failures: 0, broken: 0 };
         loop {
-            let current = settings.borrow_and_update().clone();
+            let current = course.settings.borrow_and_update().clone();
             let wait = match current {
                 // What waits stays until there is mail again.
                 None => Duration::from_secs(86_400),
-                Some((mail, links)) => match self.round(&mail, &links, &mut swept).await {
-                    Ok(wait) => {
-                        failures = 0;
-                        wait
-                    }
+                Some((mail, links)) => match self.round(&mail, &links, &mut course).await {
+                    Ok(wait) => wait,
                     Err(why) => {
-                        let wait = backoff(self.pace, failures);
-                        failures += 1;
+                        let wait = backoff(self.pace, course.failures);
+                        (course.failures, course.broken) = (course.failures + 1, 0);
                         let seconds = wait.as_secs_f64();
                         tracing::warn!("mail waits, and is tried again in {seconds:.1} s: {why}");
                         // New mail does not make the server come back.
                         tokio::select! {
                             () = tokio::time::sleep(wait) => {}
-                            changed = settings.changed() => if changed.is_err() { return },
+                            changed = course.settings.changed() => {
+                                if changed.is_err() { return }
+                            }
                         }
                         continue;
                     }
@@ -117,37 +115,41 @@ impl Mailer {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.wake.notified() => {}
-                changed = settings.changed() => if changed.is_err() { return },
+                changed = course.settings.changed() => if changed.is_err() { return },
             }
         }
     }
 
-    /// Sends all that is due. Returns how long there is nothing to do, or why none can be sent.
+    /// Sends all that is due, or what can be before the settings change. Returns how long there is
+    /// nothing to do, or why none can be sent.
     async fn round(
         &self,
         mail: &Mail,
         links: &Links,
-        swept: &mut Option<i64>,
+        course: &mut Course,
     ) -> Result<Duration, String> {
         const DAY: i64 = 86_400_000;
         let now = now_ms();
-        if swept.is_none_or(|swept| now - swept > DAY) {
+        if course.swept.is_none_or(|swept| now - swept > DAY) {
             self.with_outbox(move |outbox| outbox.sweep(now)).await?;
-            *swept = Some(now);
+            course.swept = Some(now);
         }
         let (windows, here) = (mail.clone(), links.clone());
         let window =
             self.with_outbox(move |outbox| outbox.close_windows(&windows, &here, now)).await?;
-        let mut transport = None;
+        let mut server = None;
         loop {
+            if course.settings.has_changed().unwrap_or(false) {
+                return Ok(Duration::ZERO);
+            }
             let first = self.with_outbox(|outbox| outbox.first()).await?;
             let next = match first {
                 Some(waiting) if waiting.due_ms <= now_ms() => {
-                    if transport.is_none() {
-                        transport = Some(connect(mail).await?);
+                    if server.is_none() {
+                        server = Some(Server::of(mail).await?);
                     }
-                    if let Some(transport) = &transport {
-                        self.send(mail, transport, waiting).await?;
+                    if let Some(server) = &server {
+                        self.send(mail, server, waiting, course).await?;
                     }
                     continue;
                 }
@@ -164,33 +166,65 @@ impl Mailer {
     async fn send(
         &self,
         mail: &Mail,
-        transport: &Transport,
+        server: &Server,
         waiting: Waiting,
+        course: &mut Course,
     ) -> Result<(), String> {
         let message = waiting.message();
         let (id, to) = (message.id.clone(), message.to.clone());
         let old = Duration::from_millis(u64::try_from(now_ms() - waiting.queued_ms()).unwrap_or(0));
-        match transmit(transport, message).await {
+        // Other settings may name another server: the answers of this one are waited for only
+        // where it may have the message already.
+        let begun = tokio::select! {
+            begun = server.begin(&message) => begun,
+            Ok(()) = course.settings.changed() => {
+                course.settings.mark_changed();
+                return Ok(());
+            }
+        };
+        let (sent, connection) = match begun {
+            Ok(mut connection) => (connection.finish(&message).await, Some(connection)),
+            Err(refusal) => (Err(refusal), None),
+        };
+        let result = match sent {
             Ok(()) => {
                 tracing::info!(%id, %to, "mail was sent");
+                (course.failures, course.broken) = (0, 0);
                 self.with_outbox(move |outbox| outbox.remove(&waiting)).await
             }
             Err(Refusal::Forever(why)) => {
                 tracing::error!(%id, %to, "mail is refused and dropped: {why}");
                 self.with_outbox(move |outbox| outbox.remove(&waiting)).await
             }
-            Err(Refusal::Message(why) | Refusal::Server(why)) if old > mail.give_up => {
+            Err(Refusal::Message(why) | Refusal::Broken(why) | Refusal::Server(why))
+                if old > mail.give_up =>
+            {
                 tracing::error!(%id, %to, "mail is given up after {} s: {why}", old.as_secs());
                 self.with_outbox(move |outbox| outbox.remove(&waiting)).await
             }
-            Err(Refusal::Message(why)) => {
-                let wait = backoff(self.pace, waiting.tries());
-                tracing::warn!(%id, %to, "mail is put off by {} s: {why}", wait.as_secs());
-                let due = now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2);
-                self.with_outbox(move |outbox| outbox.postpone(&waiting, due)).await
+            Err(Refusal::Message(why)) => self.put_off(waiting, &why).await,
+            Err(Refusal::Broken(why)) => {
+                course.broken += 1;
+                self.put_off(waiting, &why).await?;
+                if course.broken < MAX_BROKEN { Ok(()) } else { Err(why) }
             }
             Err(Refusal::Server(why)) => Err(why),
+        };
+        // What came of it is written down by now: the server may take its time.
+        if let Some(connection) = connection {
+            connection.close().await;
         }
+        result
+    }
+
+    /// Lets others go before it.
+    async fn put_off(&self, waiting: Waiting, why: &str) -> Result<(), String> {
+        let message = waiting.message();
+        let wait = backoff(self.pace, waiting.tries());
+        let (id, to, seconds) = (message.id, message.to, wait.as_secs_f64());
+        tracing::warn!(%id, %to, "mail is put off by {seconds:.1} s: {why}");
+        let due = now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2);
+        self.with_outbox(move |outbox| outbox.postpone(&waiting, due)).await
     }
 
     /// Calls the outbox where waiting for the disk harms nobody.
@@ -204,72 +238,6 @@ impl Mailer {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-async fn transmit(transport: &Transport, message: Message) -> Result<(), Refusal> {
-    let address = |text: &str| {
-        text.parse::<Address>().map_err(|error| Refusal::Forever(format!("{text}: {error}")))
-    };
-    let envelope = Envelope::new(Some(address(&message.from)?), vec![address(&message.to)?])
-        .map_err(|error| Refusal::Forever(error.to_string()))?;
-    let error = match transport.send_raw(&envelope, &message.raw).await {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
-    let why = said(&error);
-    Err(match error.status().map(|code| code.to_string()).as_deref() {
-        // These are about a login or a session, which an administrator can mend: see RFC 4954.
-        Some("421" | "454" | "502" | "503" | "530" | "534" | "535" | "538") => Refusal::Server(why),
-        Some(_) if error.is_permanent() => Refusal::Forever(why),
-        Some(_) => Refusal::Message(why),
-        None => Refusal::Server(why),
-    })
-}
-
-/// An error with what caused it.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
-}
-
-async fn connect(mail: &Mail) -> Result<Transport, String> {
-    let smtp = &mail.smtp;
-    let mut builder = Transport::builder_dangerous(&smtp.host).port(smtp.port);
-    if smtp.security != Security::None {
-        let mut parameters = TlsParameters::builder(smtp.host.clone());
-        if let Some(file) = &mail.ca_file {
-            let pem = read(file).await?;
-            let certificate = Certificate::from_pem(&pem)
-                .map_err(|error| format!("{}: {}", file.display(), said(&error)))?;
-            parameters = parameters.add_root_certificate(certificate);
-        }
-        let parameters = parameters.build().map_err(|error| said(&error))?;
-        builder = builder.tls(match smtp.security {
-            Security::Tls => Tls::Wrapper(parameters),
-            _ => Tls::Required(parameters),
-        });
-    }
-    if let Some(user) = &smtp.user {
-        let password = match (&smtp.password, &smtp.password_file) {
-            (Some(password), _) => password.0.clone(),
-            (None, Some(file)) => {
-                let text = String::from_utf8_lossy(&read(file).await?).into_owned();
-                text.lines().next().unwrap_or_default().to_owned()
-            }
-            (None, None) => String::new(),
-        };
-        builder = builder.credentials(Credentials::new(user.clone(), password));
-    }
-    Ok(builder.timeout(Some(mail.timeout)).build())
-}
-
-async fn read(file: &std::path::Path) -> Result<Vec<u8>, String> {
-    tokio::fs::read(file).await.map_err(|error| format!("read {}: {error}", file.display()))
 }
 
 fn backoff(pace: Pace, failures: u32) -> Duration {

@@ -1,18 +1,18 @@
 //! The HTML of a message: the same as its text, with colours and links.
 
-use super::compose::{Links, Section};
+use super::compose::Letter;
 use super::report::Change;
 
 /// The page of a message.
-pub(super) fn page(title: &str, sections: &[Section], links: &Links, footer: &str) -> String {
+pub(super) fn page(letter: &Letter<'_>) -> String {
     let mut page = String::from(
         "<!DOCTYPE html>\n<html><body style=\"font-family:sans-serif;font-size:14px;color:#222\">\n",
     );
-    page += &format!("<p style=\"font-size:16px\"><b>{}</b></p>\n", escaped(title));
-    for section in sections {
+    page += &format!("<p style=\"font-size:16px\"><b>{}</b></p>\n", escaped(&letter.title));
+    for section in &letter.sections {
         page += "<div style=\"margin:1em 0\">\n";
         let node = escaped(&section.node);
-        let heading = match links.build(section.build) {
+        let heading = match letter.links.build(section.build) {
             Some(url) => format!("<a href=\"{}\"><code>{node}</code></a>", escaped(&url)),
             None => format!("<code>{node}</code>"),
         };
@@ -37,17 +37,20 @@ pub(super) fn page(title: &str, sections: &[Section], links: &Links, footer: &st
                 );
             }
         }
-        for line in &section.rest {
-            page += &format!("<p>{}</p>\n", escaped(line));
+        for line in section.remarks() {
+            page += &format!("<p>{}</p>\n", escaped(&line));
         }
         let rows: Vec<String> = section
-            .commands
+            .commands()
             .iter()
             .map(|(what, command)| format!("{}: <code>{}</code>", escaped(what), escaped(command)))
             .collect();
         page += &format!("<p>{}</p>\n</div>\n", rows.join("<br>\n"));
     }
-    page += &format!("<p style=\"color:#666\">{}</p>\n</body></html>\n", escaped(footer));
+    if let Some(more) = &letter.more {
+        page += &format!("<p>{}</p>\n", escaped(more));
+    }
+    page += &format!("<p style=\"color:#666\">{}</p>\n</body></html>\n", escaped(&letter.footer));
     page
 }
 

@@ -3,7 +3,7 @@
 //! Keys in [`Tree::Outbox`]:
 //! - `m`, when it is due, a number: a message that waits. u64s, big-endian, so that the first is
 //!   the one that is due first.
-//! - `d`, the hash of an address, the push: a report that waits for the end of a digest window.
+//! - `d`, the hash of an address, the push: what is to be said of it at the end of a digest window.
 //! - `s`, the hash of a message id or of recipient and push: it was taken. Kept for a week, since
 //!   the engine asks again for what it does not know to be done.
 
@@ -12,17 +12,21 @@ use sha2::{Digest, Sha256};
 
 use lettre::message::Mailbox;
 
+use super::account::Account;
 use super::compose::{self, Links, Message};
 use super::people::{key, recipients};
 use super::report::PushReport;
 use crate::config::Mail;
-use crate::store::{Batch, Row, Scan, Store, StoreError, Tree};
+use crate::store::{Batch, MAX_VALUE, Row, Scan, Store, StoreError, Tree};
 
 /// How long it is remembered that something was taken, in milliseconds.
 const REMEMBERED: i64 = 7 * 86_400_000;
 
-/// The most reports of one digest.
+/// The most pushes of one digest.
 const MAX_DIGEST: usize = 500;
+
+/// From so many bytes on a batch is committed, though it does not hold all recipients yet.
+const MAX_BATCH: usize = 4 << 20;
 
 /// The messages in a store.
 #[derive(Clone, Copy)]
@@ -49,12 +53,12 @@ struct Stored {
     raw: Vec<u8>,
 }
 
-/// A report that waits for others.
+/// What waits for others to be told with it.
 #[derive(Serialize, Deserialize)]
 struct Collected {
     to: String,
     due_ms: i64,
-    report: PushReport,
+    account: Account,
 }
 
 impl Waiting {
@@ -98,22 +102,25 @@ impl<'s> Outbox<'s> {
             }
             batch.put(Tree::Outbox, seen, now_ms.to_be_bytes());
             if mail.digest.is_zero() {
-                self.put(
-                    &mut batch,
-                    compose::compose(&report, &mail.from, &to, links, now_ms),
-                    n,
-                    now_ms,
-                );
+                let message = compose::compose(&report, &mail.from, &to, links, now_ms);
+                put_message(&mut batch, message, n, now_ms);
             } else {
                 let window = i64::try_from(mail.digest.as_millis()).unwrap_or(i64::MAX);
-                let collected =
-                    Collected { due_ms: now_ms.saturating_add(window), to: to.to_string(), report };
-                let mut key = digest_prefix(&key(&to));
-                key.extend_from_slice(&collected.report.push.to_be_bytes());
-                key.extend_from_slice(collected.report.repo.as_bytes());
-                if let Ok(value) = serde_json::to_vec(&collected) {
-                    batch.put(Tree::Outbox, key, value);
-                }
+                let mut row = digest_prefix(&key(&to));
+                row.extend_from_slice(&report.push.to_be_bytes());
+                row.extend_from_slice(report.repo.as_bytes());
+                let collected = Collected {
+                    due_ms: now_ms.saturating_add(window),
+                    to: to.to_string(),
+                    account: Account::of(&report),
+                };
+                put(&mut batch, row, serde_json::to_vec(&collected).map_err(|e| e.to_string()));
+            }
+            // Each recipient has a row that says so when they are done, so that all need not be
+            // durable at once.
+            let bytes = batch.changes().filter_map(|(_, _, value)| value.map(<[u8]>::len));
+            if bytes.sum::<usize>() > MAX_BATCH {
+                self.store.commit(&std::mem::take(&mut batch))?;
             }
         }
         self.store.commit(&batch)
@@ -143,8 +150,8 @@ impl<'s> Outbox<'s> {
             let mut batch = Batch::new();
             for Row { key, value, .. } in rows {
                 match serde_json::from_slice::<Collected>(&value) {
-                    Ok(report) => collected.push(report),
-                    Err(error) => tracing::error!(%error, "a report in the outbox cannot be read"),
+                    Ok(one) => collected.push(one),
+                    Err(error) => tracing::error!(%error, "a part of a digest cannot be read"),
                 }
                 batch.delete(Tree::Outbox, key);
             }
@@ -152,14 +159,16 @@ impl<'s> Outbox<'s> {
             let due = collected.iter().map(|one| one.due_ms).min().unwrap_or(now_ms);
             if due > now_ms && !mail.digest.is_zero() {
                 next = Some(next.map_or(due, |next| next.min(due)));
+                // Behind all of this recipient: there may be more rows than were read.
+                after = Some([prefix.as_slice(), &[0xff; 9]].concat());
                 continue;
             }
             let to: Option<Mailbox> = collected.first().and_then(|one| one.to.parse().ok());
-            collected.sort_by_key(|one| one.report.push);
-            let reports: Vec<PushReport> = collected.into_iter().map(|one| one.report).collect();
-            if let (Some(to), false) = (to, reports.is_empty()) {
-                let message = compose::digest(&reports, &mail.from, &to, links, now_ms);
-                self.put(&mut batch, message, n, now_ms);
+            collected.sort_by_key(|one| one.account.push);
+            let accounts: Vec<Account> = collected.into_iter().map(|one| one.account).collect();
+            if let (Some(to), false) = (to, accounts.is_empty()) {
+                let message = compose::digest(accounts, &mail.from, &to, links, now_ms);
+                put_message(&mut batch, message, n, now_ms);
                 n += 1;
             }
             self.store.commit(&batch)?;
@@ -199,20 +208,13 @@ impl<'s> Outbox<'s> {
             Stored { tries: waiting.stored.tries.saturating_add(1), ..waiting.stored.clone() };
         // The end of the key keeps it apart from others that are due then.
         let apart = waiting.key.get(9..).unwrap_or_default();
-        put(&mut batch, due_ms, apart, &stored);
+        put_stored(&mut batch, due_ms, apart, &stored);
         self.store.commit(&batch)
     }
 
-    /// How many messages wait, and how many reports for the end of a window.
+    /// How many messages wait, and how many parts of digests for the end of a window.
     pub fn len(&self) -> Result<usize, StoreError> {
-        let mut n = 0;
-        for prefix in [b"m", b"d"] {
-            self.store.visit(Tree::Outbox, Scan { prefix, ..Scan::default() }, |_| {
-                n += 1;
-                true
-            })?;
-        }
-        Ok(n)
+        Ok(self.store.count(Tree::Outbox, b"m")? + self.store.count(Tree::Outbox, b"d")?)
     }
 
     /// Whether nothing waits.
@@ -232,30 +234,35 @@ impl<'s> Outbox<'s> {
         })?;
         self.store.commit(&batch)
     }
+}
 
-    fn put(
-        &self,
-        batch: &mut Batch,
-        message: Result<Message, lettre::error::Error>,
-        n: usize,
-        now_ms: i64,
-    ) {
-        match message {
-            Ok(Message { id, to, from, raw }) => {
-                let apart = [&(n as u32).to_be_bytes()[..], &hash(&[&id])].concat();
-                let stored = Stored { id, to, from, queued_ms: now_ms, tries: 0, raw };
-                put(batch, now_ms, &apart, &stored);
-            }
-            Err(error) => tracing::error!(%error, "a message cannot be composed"),
+fn put_message(
+    batch: &mut Batch,
+    message: Result<Message, lettre::error::Error>,
+    n: usize,
+    now_ms: i64,
+) {
+    match message {
+        Ok(Message { id, to, from, raw }) => {
+            let apart = [&(n as u32).to_be_bytes()[..], &hash(&[&id])].concat();
+            let stored = Stored { id, to, from, queued_ms: now_ms, tries: 0, raw };
+            put_stored(batch, now_ms, &apart, &stored);
         }
+        Err(error) => tracing::error!(%error, "a message cannot be composed"),
     }
 }
 
-fn put(batch: &mut Batch, due_ms: i64, apart: &[u8], stored: &Stored) {
+fn put_stored(batch: &mut Batch, due_ms: i64, apart: &[u8], stored: &Stored) {
     let key = [b"m".as_slice(), &due_ms.max(0).to_be_bytes(), apart].concat();
-    match postcard::to_stdvec(stored) {
-        Ok(value) => batch.put(Tree::Outbox, key, value),
-        Err(error) => tracing::error!(%error, "a message cannot be kept"),
+    put(batch, key, postcard::to_stdvec(stored).map_err(|error| error.to_string()));
+}
+
+/// What the store would not take must not keep the rest of the batch from it.
+fn put(batch: &mut Batch, key: Vec<u8>, value: Result<Vec<u8>, String>) {
+    match value {
+        Ok(value) if value.len() <= MAX_VALUE => batch.put(Tree::Outbox, key, value),
+        Ok(value) => tracing::error!(bytes = value.len(), "mail is dropped: it is too large"),
+        Err(error) => tracing::error!(%error, "mail is dropped: it cannot be kept"),
     }
 }
 

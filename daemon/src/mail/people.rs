@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lettre::message::Mailbox;
 
-use super::compose::one_line;
+use super::account::one_line;
 use super::report::PushReport;
 use crate::config::{Mail, Recipient, When};
 

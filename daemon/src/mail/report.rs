@@ -4,8 +4,11 @@ use hgci_core::result::Tests;
 use hgci_core::{BuildState, JobState, Node};
 use serde::{Deserialize, Serialize};
 
+/// The most jobs of a build that are told one by one.
+const MAX_JOBS: usize = 10;
+
 /// A push whose builds are final.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PushReport {
     /// Its number.
     pub push: u64,
@@ -20,7 +23,7 @@ pub struct PushReport {
 }
 
 /// A final build.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BuildReport {
     /// Its number.
     pub build: u64,
@@ -41,7 +44,7 @@ pub struct BuildReport {
 }
 
 /// A final job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobReport {
     /// Its name.
     pub name: String,
@@ -49,8 +52,7 @@ pub struct JobReport {
     pub state: JobState,
     /// How the job of that name ended at the nearest ancestor where it ran to an end.
     pub before: Option<JobState>,
-    /// Its steps, as the pipeline has them; empty where that is not known.
-    #[serde(default)]
+    /// Its steps, as the pipeline has them; empty where that is not known or not told.
     pub run: Vec<String>,
     /// The exit status of the step that failed.
     pub exit: Option<i32>,
@@ -64,12 +66,12 @@ pub struct JobReport {
     pub allow_failure: bool,
     /// Why it is errored, skipped, cancelled or superseded.
     pub why: Option<String>,
-    /// What its log says of the failure: see [`super::failing_lines`].
+    /// What its log says of the failure, where that is told: see [`super::failing_lines`].
     pub lines: Vec<String>,
 }
 
 /// What a push did to a job, the most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Change {
     /// It was well before, and is not.
     Broken,
@@ -138,6 +140,18 @@ impl BuildReport {
                 | BuildState::Skipped
                 | BuildState::Running
         )
+    }
+
+    /// Which of its jobs are told one by one, by index: those that changed, the most urgent first,
+    /// and not more than people read.
+    pub fn shown(&self) -> Vec<usize> {
+        let mut loud: Vec<_> = (0..self.jobs.len())
+            .map(|n| (self.jobs[n].change(), n))
+            .filter(|(change, _)| !matches!(change, Change::Well | Change::Silent))
+            .collect();
+        loud.sort_unstable();
+        loud.truncate(MAX_JOBS);
+        loud.into_iter().map(|(_, n)| n).collect()
     }
 
     /// The most urgent of what it did to its jobs.

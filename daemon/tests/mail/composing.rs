@@ -1,6 +1,6 @@
 //! What is said, and to whom.
 
-use hgcid::mail::{Links, Message, author, compose, digest, recipients};
+use hgcid::mail::{Account, Links, Message, author, compose, digest, recipients};
 use lettre::message::Mailbox;
 
 use super::*;
@@ -189,21 +189,34 @@ fn names_in_any_script_arrive_and_what_is_no_address_is_left_out() {
 
 #[test]
 fn a_huge_push_makes_a_message_that_people_can_read() {
-    let jobs = |n: u64| -> Vec<JobReport> {
-        (0..300)
-            .map(|i| {
-                let mut job = job(&format!("job-{n}-{i}"), JobState::Failed, None);
-                job.lines = vec!["x".repeat(200); 25];
-                job
-            })
-            .collect()
-    };
-    let builds = (0..200).map(|n| build(n, "alice@example.org", jobs(n))).collect();
-    let message = to(&push(6, builds), "alice@example.org");
-    assert!(message.raw.len() < 3 << 20, "{}", message.raw.len());
-    let text = String::from_utf8(message.raw).unwrap();
-    assert!(text.contains("180 more builds of this push are not shown."));
-    assert!(text.contains("290 more jobs changed and are not shown."));
+    for line in ["x", "'", "…", "\u{1f980}"] {
+        let message = to(&huge(6, line), "alice@example.org");
+        assert!(message.raw.len() < 1 << 20, "{line}: {}", message.raw.len());
+        if line == "x" {
+            let text = String::from_utf8(message.raw).unwrap();
+            assert!(text.contains("40 more builds of this push are not shown."));
+            assert!(text.contains("290 more jobs changed and are not shown."));
+            assert!(text.contains("jobs are left out: the message would be too long."));
+            assert!(text.contains(&"x".repeat(60)), "lines as far as there is room");
+        }
+    }
+}
+
+#[test]
+fn a_digest_of_huge_pushes_is_one_message_that_people_can_read() {
+    let from: Mailbox = "ci@ci.example.org".parse().unwrap();
+    let to: Mailbox = "list@example.org".parse().unwrap();
+    for line in ["x", "'", "…"] {
+        let one = Account::of(&huge(1, line));
+        let all = (1..=500).map(|_| one.clone()).collect();
+        let message = digest(all, &from, &to, &Links::default(), 0).unwrap();
+        assert!(message.raw.len() < (1 << 20) + 4096, "{line}: {}", message.raw.len());
+        let text = String::from_utf8(message.raw).unwrap();
+        if line == "x" {
+            // Of each push 20 builds might be told, of all of them 60 are.
+            assert!(text.contains(&format!("{} more builds are not shown.", 500 * 60 - 60)));
+        }
+    }
 }
 
 #[test]
@@ -211,14 +224,16 @@ fn a_digest_begins_with_what_broke() {
     let from: Mailbox = "ci@ci.example.org".parse().unwrap();
     let to: Mailbox = "list@example.org".parse().unwrap();
     let fine = push(1, vec![build(1, "a@b.c", vec![job("a", JobState::Passed, None)])]);
-    let reports = [fine.clone(), broken(2)];
-    let message = digest(&reports, &from, &to, &Links::default(), 0).unwrap();
+    let accounts = vec![Account::of(&fine), Account::of(&broken(2))];
+    let message = digest(accounts, &from, &to, &Links::default(), 0).unwrap();
     let raw = String::from_utf8(message.raw.clone()).unwrap();
     let at = |text: &str| raw.find(text).unwrap_or_else(|| panic!("no {text}"));
     assert!(at("020202020202") < at("010101010101"));
     assert_eq!(header(&message, "Subject"), "[widgets] broken: 2 pushes to widgets");
     assert_eq!(header(&message, "References").split(' ').count(), 2);
     // A window with one push is as if there had been none.
-    let alone = digest(std::slice::from_ref(&fine), &from, &to, &Links::default(), 0).unwrap();
-    assert_eq!(alone.id, compose(&fine, &from, &to, &Links::default(), 0).unwrap().id);
+    let alone = digest(vec![Account::of(&fine)], &from, &to, &Links::default(), 0).unwrap();
+    let told = compose(&fine, &from, &to, &Links::default(), 0).unwrap();
+    assert_eq!(alone.id, told.id);
+    assert_eq!(header(&alone, "Subject"), header(&told, "Subject"));
 }

@@ -10,15 +10,17 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::front::Held;
 use super::server::{Server, arrived};
 use super::*;
 
 /// A store and a mailer that is running.
-struct Scene {
+pub struct Scene {
     // The task first: it holds the store.
     task: JoinHandle<()>,
     mailer: Mailer,
     settings: watch::Sender<Settings>,
+    store: Arc<Store>,
     room: TempDir,
 }
 
@@ -26,44 +28,48 @@ struct Scene {
 const PACE: Pace = Pace { first: Duration::from_millis(50), most: Duration::from_millis(400) };
 
 impl Scene {
-    fn new(mail: Mail) -> Scene {
+    pub fn new(mail: Mail) -> Scene {
         Scene::within(tempfile::tempdir().unwrap(), mail)
     }
 
-    fn within(room: TempDir, mail: Mail) -> Scene {
+    pub fn within(room: TempDir, mail: Mail) -> Scene {
         let options = Options::new(env!("CARGO_BIN_EXE_hgcid"));
         let (store, report) = Store::open(&room.path().join("state"), options).unwrap();
         assert!(!report.lost_something(), "{report:?}");
         let (settings, current) = watch::channel(Some((mail, Links::default())));
-        let mailer = Mailer::new(Arc::new(store), current, PACE);
+        let store = Arc::new(store);
+        let mailer = Mailer::new(store.clone(), current, PACE);
         let task = tokio::spawn(mailer.clone().run());
-        Scene { task, mailer, settings, room }
+        Scene { task, mailer, settings, store, room }
     }
 
-    async fn take(&self, report: PushReport) {
+    pub async fn take(&self, report: PushReport) {
         let mailer = self.mailer.clone();
         tokio::task::spawn_blocking(move || mailer.take(&report).unwrap()).await.unwrap();
     }
 
-    fn set(&self, mail: Mail) {
+    pub fn set(&self, mail: Mail) {
         self.settings.send_replace(Some((mail, Links::default())));
     }
 
-    fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.mailer.waiting().unwrap()
     }
 
     /// Stops it, as the end of the daemon does.
-    async fn stop(self) -> TempDir {
-        self.task.abort();
-        let _ = self.task.await;
+    pub async fn stop(self) -> TempDir {
+        let Scene { task, mailer, settings, store, room } = self;
+        task.abort();
+        let _ = task.await;
+        drop((mailer, settings));
         // A call of the store that was under way ends first.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        self.room
+        eventually("the store to be left alone", || Arc::strong_count(&store) == 1).await;
+        drop(store);
+        room
     }
 }
 
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
@@ -72,7 +78,7 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Waits until that many have arrived, and that no more do.
-async fn exactly(folder: &Path, count: usize, scene: &Scene) -> Vec<String> {
+pub async fn exactly(folder: &Path, count: usize, scene: &Scene) -> Vec<String> {
     eventually("all to arrive", || arrived(folder).len() >= count && scene.waiting() == 0).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let messages = arrived(folder);
@@ -80,7 +86,7 @@ async fn exactly(folder: &Path, count: usize, scene: &Scene) -> Vec<String> {
     messages
 }
 
-fn plain(port: u16) -> Mail {
+pub fn plain(port: u16) -> Mail {
     mail(&format!("smtp = \"smtp://127.0.0.1:{port}\""))
 }
 
@@ -167,11 +173,8 @@ async fn a_wrong_password_drops_nothing_and_the_right_one_sends_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_server_is_down_mail_waits_and_all_arrives_once() {
     let folder = tempfile::tempdir().unwrap();
-    // A port that was just free, and will be again.
-    let port = {
-        let server = Server::start(folder.path(), &[]);
-        server.port
-    };
+    let held = Held::new();
+    let port = held.port();
     let scene = Scene::new(plain(port));
     for n in 1..=20 {
         scene.take(broken(n)).await;
@@ -210,24 +213,71 @@ async fn a_temporary_refusal_is_tried_again_and_a_permanent_one_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_sent_for_too_long_is_given_up() {
-    let scene = Scene::new(mail("smtp = \"smtp://127.0.0.1:9\"\ngive-up = \"300ms\""));
+    let held = Held::new();
+    let url = format!("smtp://127.0.0.1:{}", held.port());
+    let scene = Scene::new(mail(&format!("smtp = \"{url}\"\ngive-up = \"3s\"")));
     scene.take(broken(1)).await;
     assert_eq!(scene.waiting(), 1);
     eventually("it to be given up", || scene.waiting() == 0).await;
+}
+
+/// Digests for the author and a list.
+fn digests(port: u16, window: &str) -> Mail {
+    let lines = format!("smtp = \"smtp://127.0.0.1:{port}\"\ndigest = \"{window}\"");
+    mail(&format!("{lines}\nto = [\"author\", \"list@example.org\"]"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_digest_collects_the_pushes_of_its_window() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), &[]);
-    let lines = format!("smtp = \"smtp://127.0.0.1:{}\"\ndigest = \"2s\"", server.port);
-    let scene = Scene::new(mail(&format!("{lines}\nto = [\"author\", \"list@example.org\"]")));
+    let scene = Scene::new(digests(server.port, "1h"));
     for n in 1..=3 {
         scene.take(broken(n)).await;
         scene.take(broken(n)).await;
     }
-    assert_eq!(scene.waiting(), 6, "three reports for each of two people");
+    assert_eq!(scene.waiting(), 6, "three pushes for each of two people");
     assert_eq!(arrived(folder.path()).len(), 0);
+    // Where there are no digests any more, all windows are over.
+    scene.set(digests(server.port, "0s"));
     let messages = exactly(folder.path(), 2, &scene).await;
     assert!(messages.iter().all(|message| message.contains("3 pushes to widgets")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_ends_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let scene = Scene::new(digests(server.port, "1s"));
+    scene.take(broken(1)).await;
+    exactly(folder.path(), 2, &scene).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_outlasts_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let scene = Scene::new(digests(server.port, "1h"));
+    scene.take(broken(1)).await;
+    let scene = Scene::within(scene.stop().await, digests(server.port, "1h"));
+    assert_eq!((arrived(folder.path()).len(), scene.waiting()), (0, 2));
+    scene.take(broken(1)).await;
+    scene.take(broken(2)).await;
+    assert_eq!(scene.waiting(), 4);
+    scene.set(digests(server.port, "0s"));
+    let messages = exactly(folder.path(), 2, &scene).await;
+    assert!(messages.iter().all(|message| message.contains("2 pushes to widgets")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_may_hold_more_pushes_than_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), &[]);
+    let scene = Scene::new(digests(server.port, "1h"));
+    for n in 1..=501 {
+        scene.take(broken(n)).await;
+    }
+    scene.set(digests(server.port, "0s"));
+    let messages = exactly(folder.path(), 4, &scene).await;
+    assert_eq!(messages.iter().filter(|m| m.contains("500 pushes to widgets")).count(), 2);
 }

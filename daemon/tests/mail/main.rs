@@ -4,7 +4,9 @@
 
 mod composing;
 mod delivery;
+mod front;
 mod server;
+mod trouble;
 
 use hgci_core::result::Tests;
 use hgci_core::{BuildState, JobState, Node};
@@ -56,6 +58,21 @@ fn push(n: u64, builds: Vec<BuildReport>) -> PushReport {
         received_ms: 1_795_203_000_000,
         builds,
     }
+}
+
+/// A push with more bad jobs than anybody reads, and as much to say of each as there can be.
+fn huge(n: u64, line: &str) -> PushReport {
+    let jobs = |n: u64| -> Vec<JobReport> {
+        (0..300)
+            .map(|i| {
+                let mut job = job(&format!("job-{n}-{i}"), JobState::Failed, None);
+                job.lines = vec![line.repeat(200); 25];
+                job.run = vec!["make it's".repeat(20)];
+                job
+            })
+            .collect()
+    };
+    push(n, (0..60).map(|n| build(n, "alice@example.org", jobs(n))).collect())
 }
 
 /// A push that broke a job, with the lines that say so.

@@ -1,8 +1,10 @@
 """The mail server of the tests, steered by lines on standard input.
 
 `server.py FOLDER [tls] [smtps] [auth] [port=N]` prints its port when it listens. `refuse TEXT`
-makes it answer so to every message, `refuse` alone lets it take them again. It ends with its
-input. Each message is in FOLDER as `001.eml` and so on.
+makes it answer so to every message, `refuse` alone lets it take them again. `hang-up TEXT` makes it
+drop the connection at messages with that text, `hang-up` alone no longer; `hung-up` says how often
+it did. `mute` makes it never answer to QUIT. It ends with its input. Each message is in FOLDER as
+`001.eml` and so on.
 """
 
 import sys
@@ -29,7 +31,11 @@ def main() -> None:
         command, _, text = line.strip().partition(" ")
         if command == "refuse":
             server.refuse = text or None
-            print("ok", flush=True)
+        elif command == "hang-up":
+            server.hang_up_at = text.encode() or None
+        elif command == "mute":
+            server.is_mute_at_quit = True
+        print(server.hung_up if command == "hung-up" else "ok", flush=True)
     server.stop()
 
 

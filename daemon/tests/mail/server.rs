@@ -44,8 +44,27 @@ impl Server {
 
     /// Answers so to every message; with nothing, takes them.
     pub fn refuse(&mut self, text: &str) {
-        writeln!(self.process.stdin.as_mut().unwrap(), "refuse {text}").unwrap();
-        assert_eq!(self.answer(), "ok");
+        assert_eq!(self.ask(&format!("refuse {text}")), "ok");
+    }
+
+    /// Drops the connection at messages with that text; with nothing, at none.
+    pub fn hang_up(&mut self, text: &str) {
+        assert_eq!(self.ask(&format!("hang-up {text}")), "ok");
+    }
+
+    /// How often it did so.
+    pub fn hung_up(&mut self) -> usize {
+        self.ask("hung-up").parse().unwrap()
+    }
+
+    /// Never answers to QUIT.
+    pub fn mute(&mut self) {
+        assert_eq!(self.ask("mute"), "ok");
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
+        self.answer()
     }
 
     pub fn certificate(&self) -> PathBuf {
