@@ -19,7 +19,7 @@ import pytest
 from harness import Clone, Daemon, Pool, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
 from harness.hgcid import FINAL
-from harness.leftovers import processes_of, runners_of
+from harness.leftovers import is_running, runners_of
 from harness.people import Hg
 
 KILLS = 200
@@ -128,14 +128,13 @@ def test_a_killed_runner_is_a_new_attempt_and_never_a_red_result(
     isolation: str, served: Served, clone: Clone, make_daemon: MakeDaemon
 ) -> None:
     daemon = make_daemon([Repo(served.path)], [Pool(isolation=isolation)]).start()
-    pipeline = 'version = 1\n[job.long]\nrun = "test $HGCI_ATTEMPT -gt 1 || sleep 1000"\n'
+    # Known by its command, for a sandbox shows nothing else of where a process belongs.
+    sleep = f"sleep 1000.{random.SystemRandom().getrandbits(60)}"
+    pipeline = f'version = 1\n[job.long]\nrun = "test $HGCI_ATTEMPT -gt 1 || {sleep}"\n'
     node = clone.commit({".hgci.toml": pipeline})
     clone("push")
 
-    def asleep() -> bool:
-        return any(command.strip() == "sleep 1000" for _, command in processes_of(daemon.folder))
-
-    eventually(asleep, "the job")
+    eventually(lambda: is_running(sleep), "the job")
     [runner] = runners_of(daemon.folder)
     os.kill(runner, signal.SIGKILL)
     row = daemon.final(node)

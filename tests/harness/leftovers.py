@@ -23,6 +23,18 @@ def processes_of(folder: Path) -> Iterator[tuple[int, str]]:
             continue
 
 
+def is_running(command: str) -> bool:
+    """Whether any process has this command, with one space between its words."""
+    wanted = os.fsencode(command.replace(" ", "\0") + "\0")
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes() == wanted:
+                return True
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return False
+
+
 def runners_of(folder: Path) -> list[int]:
     """The hgci-runner processes among them. A child that a runner has just forked has its command
     until it executes its own, and is left out."""
