@@ -34,6 +34,10 @@ const FOLDERS: [&str; 3] = ["tree", "tmp", "home"];
 /// What a job finds on `PATH` unless its pipeline says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How long a source tree is tried for that does not come, after the first failure. A daemon that
+/// answers renews the lease meanwhile, so that is no limit.
+const FETCH_FOR: Duration = Duration::from_secs(600);
+
 /// Notes in a verdict; the rest is left out.
 const MAX_NOTES: usize = 32;
 
@@ -215,10 +219,8 @@ fn prepare(
         Ok(tree) => tree,
         Err(error) => return errored(format!("making {}: {error}", folder.path("tree"))),
     };
-    match fetch(courier, &tree, account.as_ref(), signals)? {
-        Ok(()) => {}
-        Err(UnpackError::Interrupted) => return Ok(Err(Outcome::Cancelled)),
-        Err(error) => return errored(error.to_string()),
+    if let Err(outcome) = fetch(courier, &tree, account.as_ref(), signals)? {
+        return Ok(Err(outcome));
     }
     Ok(launch(job, folder, instance, account)
         .map(|launch| Place { tree, launch })
@@ -243,20 +245,23 @@ fn account_for(isolation: &Isolation, instance: &str) -> io::Result<Option<Accou
     }
 }
 
-/// Gets the source tree; tries again when the connection breaks.
+/// Gets the source tree; tries again when the connection breaks. The inner error is a verdict.
 fn fetch(
     courier: &mut Courier,
     tree: &OwnedFd,
     account: Option<&Account>,
     signals: &Signals,
-) -> Result<Result<(), UnpackError>, Lost> {
+) -> Result<Result<(), Outcome>, Lost> {
+    let errored = |why: String| Ok(Err(Outcome::Errored { why }));
     let Some(link) = courier.link() else {
         return Err(Lost::Over("no connection".into()));
     };
     let mut waits = Waits::default();
+    let mut give_up = None;
     loop {
         let why = match link.source() {
-            Ok(source) => {
+            Ok(Err(why)) => return errored(format!("no source tree: {why}")),
+            Ok(Ok(source)) => {
                 let mut watch = Watch { link, signals, looked: Instant::now(), lost: None };
                 let files = FilesAs::account(account);
                 let unpacked = match &files {
@@ -268,23 +273,36 @@ fn fetch(
                     return Err(lost);
                 }
                 match unpacked {
+                    Ok(_) => return Ok(Ok(())),
                     Err(UnpackError::Broken(error)) => error.to_string(),
-                    done => return Ok(done.map(|_| ())),
+                    Err(UnpackError::Interrupted) => return Ok(Err(Outcome::Cancelled)),
+                    Err(error) => return errored(error.to_string()),
                 }
             }
             Err(Failure::LetGo(why)) => return Err(Lost::LetGo(why)),
             Err(Failure::Later(why)) => why,
         };
+        let now = Instant::now();
+        if now >= *give_up.get_or_insert(now + FETCH_FOR) {
+            return errored(format!("no source tree: {why}"));
+        }
+        if now >= link.renew_at() {
+            match link.renew() {
+                Ok(true) => return Ok(Err(Outcome::Cancelled)),
+                Err(Failure::LetGo(why)) => return Err(Lost::LetGo(why)),
+                Ok(false) | Err(Failure::Later(_)) => {}
+            }
+        }
         let wait = waits.next();
         if Instant::now() + wait >= link.until() {
             return Err(Lost::Over(why));
         }
         std::thread::sleep(wait);
         if signals.take() {
-            return Ok(Err(UnpackError::Interrupted));
+            return Ok(Err(Outcome::Cancelled));
         }
         if let Err(errno) = remove::empty(tree.as_fd()) {
-            return Ok(Err(UnpackError::Disk { path: String::new(), source: errno.into() }));
+            return errored(format!("clearing the source tree: {}", io::Error::from(errno)));
         }
     }
 }
