@@ -230,6 +230,26 @@ fn a_lease_is_renewed_while_the_verdict_is_not_taken() {
 }
 
 #[test]
+fn a_job_that_leaves_no_thread_to_the_runner_goes_on() {
+    // The kernel counts no process of root, and must count none of another test.
+    if !crate::scene::is_root() {
+        return;
+    }
+    let uid = 61_000 + std::process::id() % 4000;
+    let mode = Mode { isolation: Isolation::None, uid: Some(uid) };
+    let scene = Scene::new(&mode, &["exec sleep 1"]);
+    let mut command = scene.command();
+    // Runner, warden and step, and not one more.
+    let limit = rustix::process::Rlimit { current: Some(3), maximum: Some(3) };
+    let set = move || Ok(rustix::process::setrlimit(rustix::process::Resource::Nproc, limit)?);
+    // SAFETY: between fork and exec this makes one system call.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, set) };
+    assert!(scene.start_as(&mut command).wait().success());
+    scene.assert_nothing_left();
+    assert_eq!(scene.verdict().outcome, Outcome::Passed);
+}
+
+#[test]
 fn a_wrong_token_ends_the_runner_at_once() {
     let scene = Scene::new(&none(), &["echo no"]);
     scene.daemon.state().token = "another".into();
