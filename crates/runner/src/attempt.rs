@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::account::{self, FilesAs};
-use crate::courier::Courier;
+use crate::courier::{Courier, News};
 use crate::link::{Failure, Link, Lost, Waits};
 use crate::log::Log;
 use crate::procs::MARKER;
@@ -37,6 +37,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// How long a source tree is tried for that does not come, after the first failure. A daemon that
 /// answers renews the lease meanwhile, so that is no limit.
 const FETCH_FOR: Duration = Duration::from_secs(600);
+
+/// How often it is looked for signals and news while trees or reports are read.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Notes in a verdict; the rest is left out.
 const MAX_NOTES: usize = 32;
@@ -93,7 +96,7 @@ fn run_in(options: &Options, instance: &str, signals: &Signals) -> Result<(), At
     let mut verdict = match prepare(&mut courier, &job, &folder, instance, signals) {
         Ok(Ok(mut place)) => {
             let ran = supervise(&mut place.launch, folder.work.as_fd(), &mut courier, signals)?;
-            verdict_of(ran, &job, &place)
+            verdict_of(ran, &job, &place, &courier, signals)?
         }
         Ok(Err(outcome)) => Verdict {
             outcome,
@@ -143,16 +146,40 @@ fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn verdict_of(ran: Ran, job: &Job, place: &Place) -> Verdict {
+fn verdict_of(
+    ran: Ran,
+    job: &Job,
+    place: &Place,
+    courier: &Courier,
+    signals: &Signals,
+) -> Result<Verdict, Lost> {
     let mut notes = ran.notes;
     let mut tests = None;
     if !job.spec.reports.is_empty() {
-        let found = reports::collect(place.tree.as_fd(), &job.spec.reports);
+        let mut looked = Instant::now();
+        let mut lost = None;
+        // What has ended by itself keeps its outcome: a cancel ends the reading alone.
+        let mut stop = || {
+            if looked.elapsed() < LOOK {
+                return false;
+            }
+            looked = Instant::now();
+            match courier.news() {
+                Some(News::Lost(why)) => lost = Some(why),
+                Some(News::Cancel) => {}
+                None => return signals.take(),
+            }
+            true
+        };
+        let found = reports::collect(place.tree.as_fd(), &job.spec.reports, &mut stop);
+        if let Some(lost) = lost {
+            return Err(lost);
+        }
         notes.extend(found.notes);
         tests = found.tests;
     }
     let duration_ms = u64::try_from(ran.duration.as_millis()).unwrap_or(u64::MAX);
-    Verdict { outcome: ran.outcome, started_ms: ran.started_ms, duration_ms, tests, notes }
+    Ok(Verdict { outcome: ran.outcome, started_ms: ran.started_ms, duration_ms, tests, notes })
 }
 
 /// The attempt's folder.
@@ -318,7 +345,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn look(&mut self) -> ControlFlow<()> {
         let now = Instant::now();
-        if now - self.looked < Duration::from_millis(200) {
+        if now - self.looked < LOOK {
             return ControlFlow::Continue(());
         }
         self.looked = now;
