@@ -44,8 +44,6 @@ enum Side {
     Here(Sender),
     /// The second thread has it, and gives it back at its end.
     There(JoinHandle<Option<Sender>>),
-    /// Lost with a thread that panicked.
-    Nowhere,
 }
 
 #[derive(Debug)]
@@ -140,7 +138,6 @@ impl Courier {
                 self.shared.wake.notify_one();
                 thread.join().ok().flatten().ok_or_else(gone)?
             }
-            Side::Nowhere => return Err(gone()),
         };
         if let Some(News::Lost(lost)) = self.shared.lock().news.take() {
             return Err(lost);
