@@ -11,7 +11,6 @@ import pytest
 
 from harness import Clone, Daemon, Pool, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
-from harness.leftovers import processes_of
 
 # Stands in the command line and in the tree of a job that another one looks for.
 MARK = "hgci-mark-71"
@@ -76,7 +75,8 @@ def test_a_sandboxed_job_sees_nothing_of_the_daemon_and_of_other_jobs(
     hidden, spying = tree_with(daemon, MARK), tree_with(daemon, "spy")
     tried = attacks(daemon, served, hidden)
     # What is looked for is there: out here each path is found.
-    assert (daemon.state / "secret").is_file() and daemon.socket.is_socket()
+    assert (daemon.state / "secret").is_file()
+    assert daemon.socket.is_socket()
     assert marked()
     lines = [
         f"if ( {attack} ) >/dev/null 2>&1; then echo ESCAPED {n}; touch escaped; fi"
@@ -122,7 +122,7 @@ sh -c 'sleep 1000; :' {MARK}
 
 
 def marked() -> list[str]:
-    """Command lines with the mark, of whoever: some have no environment that says whose they are."""
+    """Command lines with the mark, of whoever: some have no environment that says whose."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -139,7 +139,7 @@ def marked() -> list[str]:
 def test_a_job_that_forks_without_end_is_bounded_and_ends(
     served: Served, clone: Clone, daemon: Daemon
 ) -> None:
-    # Far fewer than the 8192 of the runner, for the sake of the machine. Root itself is not limited.
+    # Far fewer than the runner's 8192, for the machine's sake. Root itself is not limited.
     most = 64
     assert daemon.process is not None
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NPROC, (most, most))
