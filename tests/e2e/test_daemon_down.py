@@ -112,7 +112,7 @@ def test_an_hg_killed_between_transaction_and_hook_loses_no_build(
     assert builds(daemon, [first]) == [1]
     # A hook of the administrator's that runs before ours kills the server.
     text = served.hgrc.read_text()
-    killer = "[hooks]\npriority.txnclose.killer = 10\ntxnclose.killer = kill -9 $PPID\n"
+    killer = "[hooks]\npriority.txnclose.killer = 10000\ntxnclose.killer = kill -9 $PPID\n"
     served.hgrc.write_text(text + killer)
     second = clone.commit({"two": "2"})
     killed = clone.hg.start("push", str(served.path), cwd=clone.path)
