@@ -38,7 +38,8 @@ impl Place {
     }
 
     /// Makes `.hg/hgci` if it is not there, with owner, group and mode of `.hg/store`: whoever may
-    /// read the repository may read its results.
+    /// read the repository may read its results. It is sticky: hooks of others write into it, and
+    /// must not put another log in the place of ours.
     pub fn prepare(&self) -> Result<(), Error> {
         let folder = self.folder();
         match fs::create_dir(&folder) {
@@ -53,12 +54,12 @@ impl Place {
             ignore_refusal(chown(&folder, user, Some(group))).at("change the owner of", &folder)?;
         }
         // After chown, which clears the set-group-ID bit.
-        let mode = fs::Permissions::from_mode(model.mode() & 0o2777);
+        let mode = fs::Permissions::from_mode(model.mode() & 0o2777 | 0o1000);
         fs::set_permissions(&folder, mode).at("change the mode of", &folder)
     }
 
-    /// Makes a new file at `path` (which must not exist yet) with owner, group and mode of
-    /// `.hg/store`, less the right to execute.
+    /// Makes a new file at `path` (which must not exist yet) with owner and group of `.hg/store`,
+    /// readable by whoever can read that, and written by its owner alone.
     pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = self.open_in(path, flags).at("create", path)?;
@@ -66,7 +67,7 @@ impl Place {
         if let Some((user, group)) = owner(&model) {
             ignore_refusal(fchown(&file, user, Some(group))).at("change the owner of", path)?;
         }
-        let mode = fs::Permissions::from_mode(model.mode() & 0o666);
+        let mode = fs::Permissions::from_mode(model.mode() & 0o644);
         file.set_permissions(mode).at("change the mode of", path)?;
         Ok(file)
     }

@@ -50,6 +50,9 @@ impl Engine {
         if push.source.is_empty() {
             push.source = before.source;
         }
+        if push.pushvars.is_empty() {
+            push.pushvars = before.pushvars;
+        }
         let trusted = std::mem::take(&mut known.row.trusted);
         let wanted = builds.len();
         let made: Vec<BuildId> = builds
@@ -173,18 +176,11 @@ impl Engine {
         Reply::Accepted
     }
 
-    pub(super) fn amended(&mut self, now: Now, id: PushId, amendment: Amendment) -> Reply {
+    pub(super) fn amended(&mut self, now: Now, id: PushId, mut amendment: Amendment) -> Reply {
         let Some(known) = self.pushes.get_mut(&id) else { return self.unknown_push(id) };
-        let mut trusted = amendment.trusted;
+        let mut trusted = std::mem::take(&mut amendment.trusted);
         trusted.truncate(Push::MAX_LISTED);
-        let push = &mut known.row.push;
-        push.via = amendment.via.unwrap_or(push.via);
-        push.txid = amendment.txid.or(push.txid.take());
-        push.user = amendment.user.or(push.user.take());
-        push.url = amendment.url.or(push.url.take());
-        if let Some(source) = amendment.source {
-            push.source = source;
-        }
+        amendment.apply(&mut known.row.push);
         self.dirty.pushes.insert(id);
         if known.row.stage == Stage::Planning {
             trusted.retain(|node| !known.row.trusted.contains(node));
@@ -215,8 +211,13 @@ impl Engine {
         self.dirty.builds.insert(id);
         let mut again = Vec::new();
         for (index, job) in (0..).zip(&mut build.jobs) {
+            let key = JobKey { build: id, index };
             if let Some(standing) = job.standing.take() {
-                self.ready.remove(standing, JobKey { build: id, index });
+                self.ready.remove(standing, key);
+                again.push(index);
+            } else if job.retry.is_some() && job.attempts.is_empty() {
+                // It was waiting for exactly this.
+                self.timers.set(Timer::Job(key), &mut job.retry, None);
                 again.push(index);
             }
         }

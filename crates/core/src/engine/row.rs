@@ -159,8 +159,8 @@ pub enum Stage {
 /// A push.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushRow {
-    /// What is known of it. `no_build` is set when it is [`Stage::Done`] without a build, and
-    /// while it cannot be planned.
+    /// What is known of it. `no_build` is set when it is [`Stage::Done`] without a build,
+    /// where it has too many changesets to build them all, and while it cannot be planned.
     pub push: Push,
     /// What is to be done for it.
     pub stage: Stage,

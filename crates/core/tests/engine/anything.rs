@@ -64,6 +64,7 @@ fn config(random: &mut Random) -> Config {
         reissue_ms: number(),
         reissue_max_ms: number(),
         ageing_ms: number(),
+        late_hook_ms: number(),
     };
     for _pool in 0..random.below(4) {
         let slots = [0, 1, 2, u32::MAX][random.below(4) as usize];

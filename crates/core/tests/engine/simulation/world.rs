@@ -94,6 +94,7 @@ impl World {
             reissue_ms: MINUTE,
             reissue_max_ms: 60 * MINUTE,
             ageing_ms: 10 * MINUTE,
+            late_hook_ms: MINUTE,
         };
         let pushes_left = 3 + random.below(8) as u32;
         let mut world = World {
