@@ -18,6 +18,7 @@
 
 mod compact;
 mod error;
+pub mod exchange;
 mod frame;
 mod header;
 mod index;

@@ -99,6 +99,11 @@ pub(crate) fn node_of(entry: &Entry) -> Node {
     }
 }
 
+/// Whether a record of this kind says from which daemon those after it come.
+pub(crate) fn is_origin(kind: (u8, u8)) -> bool {
+    kind.0 == ORIGIN
+}
+
 /// The changeset of a stored record. Every payload starts with the node but that of an origin, so
 /// that kinds of the future can be found by node too.
 pub(crate) fn node_in(kind: u8, payload: &[u8]) -> Option<Node> {
