@@ -191,6 +191,26 @@ fn state<S: Copy>(states: &[(u8, S)], number: u8) -> Option<S> {
     states.iter().find(|(n, _)| *n == number).map(|(_, state)| *state)
 }
 
+/// The number of a job's state in the log and in what is made of it.
+pub(crate) fn number_of_job_state(state: JobState) -> u8 {
+    number(&JOB_STATES, &state)
+}
+
+/// The number of a build's state.
+pub(crate) fn number_of_build_state(state: BuildState) -> u8 {
+    number(&BUILD_STATES, &state)
+}
+
+/// The state of a job with this number; `None` for one of a newer hgci.
+pub(crate) fn job_state(number: u8) -> Option<JobState> {
+    state(&JOB_STATES, number)
+}
+
+/// The state of a build with this number.
+pub(crate) fn build_state(number: u8) -> Option<BuildState> {
+    state(&BUILD_STATES, number)
+}
+
 /// Kind, version and payload of an entry.
 pub(crate) fn encode(entry: &Entry) -> Result<((u8, u8), Vec<u8>), postcard::Error> {
     match entry {
