@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from mercurial import exthelper
 
-from . import ci, hook, log, status, validate, wire
+from . import ci, exchange, hook, log, show, status, validate, wire
 
 __version__ = b'0.1.0'
 
@@ -45,7 +45,7 @@ minimumhgversion = b'6.1'
 buglink = b'https://hgci.example.org/issues'
 
 eh = exthelper.exthelper()
-for module in (hook, validate, wire, status, log, ci):
+for module in (hook, validate, wire, exchange, status, log, show, ci):
     eh.merge(module.eh)
 
 # Loaded by hg's colours.

@@ -28,3 +28,23 @@ def peer(repo, path):
     except ImportError:
         from mercurial import hg as factory
     return factory.peer(repo, {}, path)
+
+
+def parthandler(parttype):
+    """decorator of a handler of bundle2 parts; hg 7.2 moved it"""
+    try:
+        from mercurial import bundle2_part_handlers as handlers
+    except ImportError:
+        from mercurial import bundle2 as handlers
+    return handlers.parthandler(parttype)
+
+
+def wrapclone(wrapper):
+    """wraps the function that clones; hg 7.2 moved it"""
+    from mercurial import extensions
+
+    try:
+        from mercurial.cmd_impls import clone as module
+    except ImportError:
+        from mercurial import hg as module
+    extensions.wrapfunction(module, 'clone', wrapper)

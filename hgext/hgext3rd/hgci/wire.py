@@ -25,7 +25,7 @@ from mercurial.i18n import _
 from mercurial.node import bin, hex
 from mercurial.utils import urlutil
 
-from . import _native, compat, hook
+from . import _native, compat, exchange, hook
 
 eh = exthelper.exthelper()
 
@@ -48,7 +48,8 @@ class Silent(Exception):
 def statuses(repo, nodes):
     """what is known of those of ``nodes`` that can be seen in ``repo``"""
     nodes = [node for node in nodes if repo.changelog.hasnode(node)]
-    return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True)
+    default = exchange.defaultsource(repo.ui)
+    return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True, default)
 
 
 def readlog(repo, node, job, attempt, offset, wait):
