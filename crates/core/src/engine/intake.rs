@@ -115,7 +115,8 @@ impl Engine {
             plan: shape.as_ref().map(|shape| shape.id),
             state: if message.is_some() { BuildState::Failed } else { BuildState::Running },
             message,
-            created_ms: now.wall,
+            // Its place in the queue, too: a clock that went back puts nobody in front.
+            created_ms: self.latest.wall,
             ended_ms: None,
             published: false,
         };
