@@ -1,5 +1,7 @@
 //! The states of all changesets at once are those that looking up each of them gives.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::HashSet;
@@ -19,7 +21,8 @@ fn cache(repository: &Repository) -> std::path::PathBuf {
 }
 
 /// What one lookup gives: state, and names and states of jobs.
-type One = Option<(BuildState, Vec<(String, JobState)>)>;
+type One = Option<Short>;
+type Short = (BuildState, Vec<(String, JobState)>);
 
 fn looked_up(repository: &Repository, node: &Node) -> One {
     let newest = Reader::open(&repository.place).unwrap().unwrap().newest(node).unwrap();
@@ -43,7 +46,7 @@ fn agree(repository: &Repository, nodes: u64) {
     for (node, one) in &all {
         assert_eq!(states.of(node), one.as_ref().map(|one| one.0));
     }
-    let with = |wanted: &dyn Fn(&(BuildState, Vec<(String, JobState)>)) -> bool| {
+    let with = |wanted: &dyn Fn(&Short) -> bool| {
         let found = all.iter().filter(|(_, one)| one.as_ref().is_some_and(wanted));
         found.map(|(node, _)| *node).collect::<HashSet<Node>>()
     };

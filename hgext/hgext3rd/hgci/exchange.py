@@ -76,9 +76,7 @@ def sending(repo, cookie, most):
     return itertools.chain([first], pieces)
 
 
-def addpart(
-    bundler, repo, source, bundlecaps=None, b2caps=None, hgci=None, **kwargs
-):
+def addpart(bundler, repo, source, bundlecaps=None, b2caps=None, hgci=None, **kwargs):
     if hgci is None or PART not in (b2caps or ()):
         return
     try:
@@ -148,7 +146,7 @@ def receive(repo, source, pieces, gettransaction):
     ui = repo.ui
     most = limit(ui) + (1 << 20)
     # Closed, and so removed, when nobody needs it any more.
-    received = tempfile.NamedTemporaryFile(prefix='hgci-')
+    received = tempfile.NamedTemporaryFile(prefix='hgci-')  # noqa: SIM115
     for piece in pieces:
         most -= len(piece)
         if most < 0:
@@ -158,7 +156,7 @@ def receive(repo, source, pieces, gettransaction):
     received.flush()
     path = os.fsencode(received.name)
     try:
-        records, cookie, more = _native.staged(path)
+        records, _cookie, more = _native.staged(path)
     except ValueError as exc:
         text = stringutil.forcebytestr(exc)
         ui.warn(_(b'ci: no results were received: %s\n') % text)
@@ -167,7 +165,7 @@ def receive(repo, source, pieces, gettransaction):
     def takein(tr=None):
         with received:
             try:
-                new, known = _native.take_in(repo.root, source, path)
+                new, _known = _native.take_in(repo.root, source, path)
             except (OSError, ValueError) as exc:
                 text = encoding.strtolocal(str(exc))
                 ui.warn(_(b'ci: results were not taken in: %s\n') % text)
@@ -194,7 +192,7 @@ def extsetup(ui):
 
 
 def clone(orig, ui, *args, **kwargs):
-    """a clone that copies files asks for no bundle: what results there are comes after"""
+    """a clone that copies files asks for no bundle: results come after it"""
     peers = orig(ui, *args, **kwargs)
     if peers is None:
         return peers

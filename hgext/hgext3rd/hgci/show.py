@@ -37,7 +37,9 @@ def uipopulate(ui):
 
 def statesof(repo):
     """the states of all changesets that the logs tell of"""
-    return _native.States(repo.root, exchange.defaultsource(repo.ui), repo.cachevfs.base)
+    return _native.States(
+        repo.root, exchange.defaultsource(repo.ui), repo.cachevfs.base
+    )
 
 
 def cached(context, mapping, key, make):
@@ -77,8 +79,8 @@ def showstate(context, mapping):
 
 @eh.templatekeyword(b'ci_jobs', requires={b'repo', b'ctx', b'cache'})
 def showjobs(context, mapping):
-    """List of the jobs of the changeset's CI build, with ``name``, ``state``, ``attempt``,
-    ``exit``, ``duration``, ``started``, ``pool``, ``host``, ``url``."""
+    """List of dicts. Jobs of the changeset's CI build, with ``name``, ``state``,
+    ``attempt``, ``exit``, ``duration``, ``started``, ``pool``, ``host``, ``url``."""
     build = buildof(context, mapping)
     jobs = [status.fields(job) for job in build['jobs']] if build else []
     mappings = [
@@ -116,7 +118,7 @@ def revsetci(repo, subset, x):
         raise error.ParseError(
             _(b'ci: there is no state %s') % stringutil.pprint(args[0][1]),
             hint=_(b'states are %s') % stringutil.forcebytestr(exc),
-        )
+        ) from exc
     getrev = repo.unfiltered().changelog.index.get_rev
     revs = {getrev(node) for node in nodes}
     revs.discard(None)

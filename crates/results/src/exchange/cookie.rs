@@ -161,7 +161,8 @@ mod tests {
         #[test]
         fn hexadecimal_nonsense_is_read_or_knows_nothing(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            let _ = Cookie::parse(format!("01{text}").as_bytes());
+            let cookie = Cookie::parse(format!("01{text}").as_bytes());
+            prop_assert_eq!(Cookie::parse(cookie.to_string().as_bytes()), cookie);
         }
     }
 

@@ -91,9 +91,9 @@ impl Sending {
         Ok(Some(out))
     }
 
-    /// Whether all has been said, and the puller knew it all.
+    /// Whether all has been said, and the puller knew it all, or there is no log.
     pub fn was_nothing_new(&self) -> bool {
-        self.done && self.now == self.had
+        self.done && (self.now == self.had || self.now.logs.is_empty())
     }
 }
 
