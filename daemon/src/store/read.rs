@@ -101,6 +101,15 @@ impl Store {
         })
     }
 
+    /// How many records have keys that start so, damaged ones among them. Reads no value that is
+    /// in chunks.
+    pub fn count(&self, tree: Tree, prefix: &[u8]) -> Result<usize, StoreError> {
+        self.reading(tree, |_, from| {
+            let mut keys = from.scan_prefix(record::stored_key(tree, prefix)).keys();
+            guarded("read", || keys.try_fold(0, |n, key| key.map(|_| n + 1)))
+        })
+    }
+
     fn reading<T>(
         &self,
         tree: Tree,
