@@ -6,7 +6,7 @@ use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 use super::state::{BuildInFlight, PushInFlight};
 use super::timers::Timer;
 use super::{
-    Amendment, BuildRow, Change, Effect, Engine, NewBuild, Now, PushRow, Reply, Stage, Trigger,
+    Amendment, BuildRow, Change, Effect, Engine, NewBuild, NoPlan, Now, PushRow, Reply, Stage, Trigger,
     bound,
 };
 
@@ -89,14 +89,17 @@ impl Engine {
         let id = self.meta.next_build;
         self.meta.next_build = BuildId(id.0.checked_add(1)?);
         self.dirty.meta = true;
-        let (shape, message) = match new.plan.and_then(|plan| self.plans.add(&plan)) {
+        let planned =
+            new.plan.and_then(|plan| self.plans.add(&plan).map_err(NoPlan::Malformed));
+        let (shape, state, message) = match planned {
             Ok((shape, new_to_store)) => {
                 if new_to_store {
                     self.dirty.plans.push((shape.id, shape.plan.clone()));
                 }
-                (Some(shape), None)
+                (Some(shape), BuildState::Running, None)
             }
-            Err(message) => (None, Some(bound::text(message, bound::MESSAGE))),
+            Err(NoPlan::Malformed(message)) => (None, BuildState::Failed, Some(message)),
+            Err(NoPlan::Unreadable(message)) => (None, BuildState::Errored, Some(message)),
         };
         let lane = if trusted.contains(&new.node) { Lane::Trusted } else { new.lane };
         let row = BuildRow {
@@ -110,8 +113,8 @@ impl Engine {
             description: bound::text(new.description, bound::LINE),
             lane,
             plan: shape.as_ref().map(|shape| shape.id),
-            state: if message.is_some() { BuildState::Failed } else { BuildState::Running },
-            message,
+            state,
+            message: message.map(|message| bound::text(message, bound::MESSAGE)),
             created_ms: now.wall,
             ended_ms: None,
             published: false,
