@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hgci_core::engine::{NewBuild, Trigger};
+use hgci_core::engine::{NewBuild, NoPlan, Trigger};
 use hgci_core::job::Plan;
 use hgci_core::push::Push;
 use hgci_core::{Node, document, pipeline, plan};
-use hgci_repo::{Difference, Mark, Reader, Rev, mark};
+use hgci_repo::{Difference, Error, Mark, Reader, Rev, mark};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -86,6 +86,18 @@ pub struct Pushes<'a> {
     /// Builds that were lost: changesets that are to be built though they were seen, and who gets
     /// them.
     pub again: Option<(&'a Push, &'a [Node])>,
+    /// What changesets come to that cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// What a changeset that cannot be read comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The look fails, to be tried again: somebody may be writing, or the machine be in trouble.
+    #[default]
+    Fails,
+    /// A build that says so, or one changeset would hold up all others for ever.
+    Ends,
 }
 
 /// Compares the repository with what was seen and plans pushes. `built` tells whether a changeset
@@ -102,7 +114,7 @@ pub fn look(
     now_ms: i64,
     page: impl FnMut(u32) -> Option<Vec<u8>>,
 ) -> hgci_repo::Result<Looked> {
-    let planner = Planner { reader, policy, built };
+    let planner = Planner { reader, policy, unreadable: pushes.unreadable, built };
     let named = pushes.waiting.iter().chain(pushes.hinted);
     let spans: Vec<Option<Span>> = named.map(|push| span(reader, push.first, push.last)).collect();
     let old = match seen {
@@ -214,6 +226,7 @@ pub fn span(reader: &Reader, first: Option<Node>, last: Option<Node>) -> Option<
 struct Planner<'a> {
     reader: &'a Reader,
     policy: &'a Policy,
+    unreadable: Unreadable,
     built: &'a dyn Fn(&Node) -> bool,
 }
 
@@ -308,26 +321,47 @@ impl Planner<'_> {
         if self.reader.is_obsolete(&node)? {
             return Ok(Err("its changesets are obsolete"));
         }
-        let plan = match self.reader.file(&node, pipeline::FILE, MAX_PIPELINE) {
-            Ok(Some(text)) => plans.of(text),
-            Ok(None) => return Ok(Err("there is no .hgci.toml")),
-            Err(hgci_repo::Error::TooLarge { size, .. }) => {
-                Err(document::too_large(pipeline::FILE, size).to_string())
+        let (mut branch, mut author, mut description) = Default::default();
+        let plan = match self.reader.changeset(&node) {
+            Ok(changeset) => {
+                description = changeset.summary().chars().take(200).collect();
+                (branch, author) = (changeset.branch, changeset.author);
+                match self.reader.file(&node, pipeline::FILE, MAX_PIPELINE) {
+                    Ok(Some(text)) => plans.of(text).map_err(NoPlan::Malformed),
+                    Ok(None) => return Ok(Err("there is no .hgci.toml")),
+                    Err(Error::TooLarge { what, size, .. }) if what == pipeline::FILE => {
+                        let mistake = document::too_large(pipeline::FILE, size);
+                        Err(NoPlan::Malformed(mistake.to_string()))
+                    }
+                    Err(error) => Err(self.no_plan(pipeline::FILE, error)?),
+                }
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(self.no_plan("the changeset", error)?),
         };
-        let changeset = self.reader.changeset(&node)?;
         let phase = self.reader.phase(&node)?;
         Ok(Ok(NewBuild {
             repo: self.policy.repo.clone(),
             node,
             trigger: Trigger::Push,
-            description: changeset.summary().chars().take(200).collect(),
-            branch: changeset.branch,
-            author: changeset.author,
+            branch,
+            author,
+            description,
             lane: lane(phase, push.user.as_deref(), self.policy.trusted.as_deref()),
             plan,
         }))
+    }
+
+    /// What is said of a changeset that cannot be read, once it is time to. What it is made of is
+    /// its own fault; all else is the machine's.
+    fn no_plan(&self, what: &str, error: Error) -> hgci_repo::Result<NoPlan> {
+        let why = format!("{what} cannot be read: {error}");
+        match error {
+            Error::TooLarge { .. } => Ok(NoPlan::Malformed(why)),
+            // Whoever writes now may be what makes it unreadable.
+            _ if self.unreadable == Unreadable::Fails || self.reader.is_locked() => Err(error),
+            Error::Corrupt { .. } => Ok(NoPlan::Malformed(why)),
+            _ => Ok(NoPlan::Unreadable(why)),
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) fn plan(
     let mistakes: Vec<String> = new
         .iter()
         .filter_map(|build| build.plan.as_ref().err())
-        .flat_map(|message| message.lines().map(str::to_owned))
+        .flat_map(|why| why.message().lines().map(str::to_owned))
         .take(20)
         .collect();
     let jobs =

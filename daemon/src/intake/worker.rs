@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::found::Known;
 use super::keeper::Keeper;
-use super::look::{Looked, Pushes, Seen, look};
+use super::look::{Looked, Pushes, Seen, Unreadable, look};
 use super::planned::{Planned, Recorded, plan, plan_again};
 use super::spool::{self, Drained};
 use super::taken;
@@ -62,6 +62,9 @@ pub enum Request {
 /// The first pause after something could not be taken in; it doubles up to the time between looks.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// So many looks in a row fail before what the machine may be to blame for counts as lasting.
+const UNREAD: u32 = 3;
+
 /// The task.
 pub struct Worker {
     served: Arc<Served>,
@@ -77,8 +80,13 @@ pub struct Worker {
     /// What to say once they are.
     lost_what: Option<String>,
     keeper: Keeper,
-    /// After a failure: when to try again, and the pause that led there.
-    again: Option<(Instant, Duration)>,
+    /// When to try again what could not be taken in.
+    again: Option<Instant>,
+    /// How often in a row it could not. A look that leaves the rest to its hooks does not end the
+    /// row: it is the rest that may be what fails.
+    failures: u32,
+    /// How many of these times the repository could not be read.
+    unread: u32,
     planned: VecDeque<(PushId, Planned)>,
     curious: Vec<(PushId, oneshot::Sender<Planned>)>,
     /// What was said last of a look that failed.
@@ -138,6 +146,8 @@ impl Worker {
             lost_what: None,
             keeper: Keeper::default(),
             again: None,
+            failures: 0,
+            unread: 0,
             planned: VecDeque::new(),
             curious: Vec::new(),
             said: None,
@@ -178,7 +188,7 @@ impl Worker {
                 Drained::All => self.look(wanted, true).await,
                 Drained::More => {
                     self.look(wanted, false).await;
-                    self.again.get_or_insert_with(|| (Instant::now(), RETRY));
+                    self.again.get_or_insert_with(Instant::now);
                 }
                 // A look now would give what the spool tells of to nobody.
                 Drained::Waits(why) => self.put_off(wanted, &why),
@@ -200,7 +210,7 @@ impl Worker {
 
     fn pause(&self) -> Duration {
         match (self.again, &self.left) {
-            (Some((at, _)), _) => at.saturating_duration_since(Instant::now()),
+            (Some(at), _) => at.saturating_duration_since(Instant::now()),
             (None, Some(left)) => self.patience().saturating_sub(left.since.elapsed()),
             (None, None) => self.intake.inner.settings.every,
         }
@@ -222,9 +232,15 @@ impl Worker {
         self.quiet = None;
         // Hooks may have been sent away meanwhile: they get their time to leave word.
         self.left = None;
-        let pause = self.again.map_or(RETRY, |(_, pause)| pause * 2);
+        let pause = RETRY.saturating_mul(2_u32.saturating_pow(self.failures));
         let pause = pause.min(self.intake.inner.settings.every);
-        self.again = Some((Instant::now() + pause, pause));
+        self.again = Some(Instant::now() + pause);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// All was taken in.
+    fn went_well(&mut self) {
+        (self.again, self.failures, self.unread) = (None, 0, 0);
     }
 
     fn plans_failed(&self, plans: &[Push], why: &str) {
@@ -270,7 +286,7 @@ impl Worker {
         let now = fingerprint(&self.served.repository);
         let nothing_new = self.quiet.as_ref() == Some(&now);
         if nothing_new && plans.is_empty() {
-            self.again = None;
+            self.went_well();
             hinted.into_iter().for_each(|(_, teller)| teller.tell(&repo, Ok(None)));
             looks.into_iter().for_each(|done| drop(done.send(Ok(()))));
             return;
@@ -282,7 +298,8 @@ impl Worker {
         let outcome = self.look_and_record(&plans, hints, rest).await;
         match &outcome {
             Ok(Taken { left: false, .. }) => {
-                (self.quiet, self.left, self.again) = (Some(now), None, None);
+                (self.quiet, self.left) = (Some(now), None);
+                self.went_well();
             }
             Ok(Taken { ends, .. }) => {
                 (self.quiet, self.again) = (None, None);
@@ -342,6 +359,7 @@ impl Worker {
         let lost = self.lost.clone();
         let (served, store) = (self.served.clone(), inner.store.clone());
         let (seen, plans) = (self.seen.clone().flatten(), plans.to_vec());
+        let is_lasting = self.unread >= UNREAD;
         let looked = tokio::task::spawn_blocking(move || {
             if is_interrupted(&served.repository) {
                 return Err(INTERRUPTED.to_owned());
@@ -350,19 +368,30 @@ impl Worker {
             let results = Results::open(&Place::new(served.repository.source().join(".hg")));
             let results = results.ok().flatten();
             let built = |node: &Node| results.as_ref().is_some_and(|log| is_built(log, node));
-            let looked = served.repository.read(|reader| {
+            let page = |number| marks::page(&store, &served.policy.repo, number);
+            let looked = |unreadable| {
                 let pushes = Pushes {
                     waiting: &plans,
                     hinted: &hints,
                     rest: rest.map(|last| (&nobody, last)),
                     again: lost.as_ref().map(|nodes| (&nobody, nodes.as_slice())),
+                    unreadable,
                 };
-                let page = |number| marks::page(&store, &served.policy.repo, number);
-                look(reader, &served.policy, seen.as_ref(), pushes, &built, wall_ms(), page)
-            });
+                served.repository.read(|reader| {
+                    look(reader, &served.policy, seen.as_ref(), pushes, &built, wall_ms(), page)
+                })
+            };
+            let looked = match looked(Unreadable::Fails) {
+                // What may settle was read again and again.
+                Err(error) if is_lasting || error.may_settle() => looked(Unreadable::Ends),
+                looked => looked,
+            };
             looked.map_err(|error| error.to_string())
         });
-        let looked = looked.await.map_err(|error| error.to_string())??;
+        let looked = looked.await.map_err(|error| error.to_string())?.inspect_err(|why| {
+            // A transaction that is not over can be read, later.
+            self.unread = self.unread.saturating_add(u32::from(why != INTERRUPTED));
+        })?;
         self.record(looked).await.map_err(|error| {
             // Whether it is durable is not known: read it again.
             self.seen = None;

@@ -246,9 +246,13 @@ fn section(build: &BuildReport) -> Section {
     };
     if let Some(message) = &build.message {
         let lines = message.lines().take(MAX_FAILED).map(|line| one_line(line, 300)).collect();
+        let heading = match build.change() {
+            Change::Errored => "the pipeline cannot be read",
+            _ => "the pipeline is malformed",
+        };
         section.blocks.push(Block {
-            change: Change::Failed,
-            heading: "the pipeline is malformed".to_owned(),
+            change: build.change(),
+            heading: heading.to_owned(),
             facts: String::new(),
             lines,
         });

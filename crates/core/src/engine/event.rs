@@ -130,8 +130,26 @@ pub struct NewBuild {
     pub description: String,
     /// Trusted or try.
     pub lane: Lane,
-    /// Its jobs, or what is wrong with its pipeline: file, line, column, message.
-    pub plan: Result<Arc<Plan>, String>,
+    /// Its jobs, or why it has none.
+    pub plan: Result<Arc<Plan>, NoPlan>,
+}
+
+/// Why a build has no jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoPlan {
+    /// What is wrong with its pipeline (file, line, column, message), or with the changeset: its
+    /// own fault, so it failed.
+    Malformed(String),
+    /// Why the machine could not read it: nothing is known of it, so it is errored.
+    Unreadable(String),
+}
+
+impl NoPlan {
+    /// What is said of it.
+    pub fn message(&self) -> &str {
+        let (NoPlan::Malformed(message) | NoPlan::Unreadable(message)) = self;
+        message
+    }
 }
 
 /// What a late hook adds to a push.

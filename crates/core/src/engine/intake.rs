@@ -6,8 +6,8 @@ use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 use super::state::{BuildInFlight, PushInFlight};
 use super::timers::Timer;
 use super::{
-    Amendment, BuildRow, Change, Effect, Engine, NewBuild, Now, PushRow, Reply, Stage, Trigger,
-    bound,
+    Amendment, BuildRow, Change, Effect, Engine, NewBuild, NoPlan, Now, PushRow, Reply, Stage,
+    Trigger, bound,
 };
 
 impl Engine {
@@ -55,10 +55,8 @@ impl Engine {
         }
         let trusted = std::mem::take(&mut known.row.trusted);
         let wanted = builds.len();
-        let made: Vec<BuildId> = builds
-            .into_iter()
-            .filter_map(|build| self.add_build(now, id, build, &trusted))
-            .collect();
+        let made: Vec<BuildId> =
+            builds.into_iter().filter_map(|build| self.add_build(id, build, &trusted)).collect();
         let Some(known) = self.pushes.get_mut(&id) else { return Reply::Unknown };
         known.row.first_build = made.first().copied();
         known.row.builds = u32::try_from(made.len()).unwrap_or(u32::MAX);
@@ -79,27 +77,23 @@ impl Engine {
     }
 
     /// Makes a build of the push, unless there is one already.
-    fn add_build(
-        &mut self,
-        now: Now,
-        push: PushId,
-        new: NewBuild,
-        trusted: &[Node],
-    ) -> Option<BuildId> {
+    fn add_build(&mut self, push: PushId, new: NewBuild, trusted: &[Node]) -> Option<BuildId> {
         if self.knows_build(&new.repo, new.node, new.trigger) {
             return None;
         }
         let id = self.meta.next_build;
         self.meta.next_build = BuildId(id.0.checked_add(1)?);
         self.dirty.meta = true;
-        let (shape, message) = match new.plan.and_then(|plan| self.plans.add(&plan)) {
+        let planned = new.plan.and_then(|plan| self.plans.add(&plan).map_err(NoPlan::Malformed));
+        let (shape, state, message) = match planned {
             Ok((shape, new_to_store)) => {
                 if new_to_store {
                     self.dirty.plans.push((shape.id, shape.plan.clone()));
                 }
-                (Some(shape), None)
+                (Some(shape), BuildState::Running, None)
             }
-            Err(message) => (None, Some(bound::text(message, bound::MESSAGE))),
+            Err(NoPlan::Malformed(message)) => (None, BuildState::Failed, Some(message)),
+            Err(NoPlan::Unreadable(message)) => (None, BuildState::Errored, Some(message)),
         };
         let lane = if trusted.contains(&new.node) { Lane::Trusted } else { new.lane };
         let row = BuildRow {
@@ -113,8 +107,8 @@ impl Engine {
             description: bound::text(new.description, bound::LINE),
             lane,
             plan: shape.as_ref().map(|shape| shape.id),
-            state: if message.is_some() { BuildState::Failed } else { BuildState::Running },
-            message,
+            state,
+            message: message.map(|message| bound::text(message, bound::MESSAGE)),
             // Its place in the queue, too: a clock that went back puts nobody in front.
             created_ms: self.latest.wall,
             ended_ms: None,

@@ -197,10 +197,10 @@ pub struct BuildRow {
     pub description: String,
     /// Trusted or try, for what has not started.
     pub lane: Lane,
-    /// Its plan; `None` where the pipeline is malformed.
+    /// Its plan; `None` where the pipeline is malformed or cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanId>,
-    /// What is wrong with the pipeline: file, line, column, message.
+    /// What is wrong with the pipeline: file, line, column, message; or why it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it was made: milliseconds since 1970.

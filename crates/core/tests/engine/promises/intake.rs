@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use hgci_core::engine::{Amendment, Effect, Event, Pool, Reply, Stage, Trigger};
+use hgci_core::engine::{Amendment, Effect, Event, NewBuild, NoPlan, Pool, Reply, Stage, Trigger};
 use hgci_core::push::{Lane, Push, Via};
 use hgci_core::result::{Entry, Outcome};
 use hgci_core::{BuildId, BuildState, JobState, PushId};
@@ -153,6 +153,24 @@ fn a_malformed_pipeline_is_a_failed_build_that_is_published_and_mailed() {
     assert_eq!(world.publish().len(), 1);
     assert!(world.effects.contains(&Effect::Mail(PushId(1))));
     assert_eq!(world.store.history.builds[&build].state, BuildState::Failed);
+}
+
+#[test]
+fn a_changeset_that_the_machine_cannot_read_is_an_errored_build_that_is_published_and_mailed() {
+    let mut world = World::with_slots(1);
+    let plan = Err(NoPlan::Unreadable("it cannot be read: permission denied".into()));
+    let builds = vec![NewBuild { plan, ..make::new_build(1, Err("")) }];
+    world.step(Event::Received(make::push(PushId(1))));
+    let Reply::Planned(made) = world.step(Event::Planned { push: make::push(PushId(1)), builds })
+    else {
+        panic!("it is not planned")
+    };
+    world.turn();
+    let row = world.engine.build(made[0]).unwrap();
+    assert_eq!(row.state, BuildState::Errored);
+    assert_eq!(row.message.as_deref(), Some("it cannot be read: permission denied"));
+    assert_eq!(world.publish().len(), 1);
+    assert!(world.effects.contains(&Effect::Mail(PushId(1))));
 }
 
 #[test]
