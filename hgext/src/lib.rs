@@ -19,7 +19,7 @@ mod _native {
     #[pymodule_export]
     use super::hook::{applies, deliver, milliseconds};
     #[pymodule_export]
-    use super::log::{Terminal, parse_log, read_log};
+    use super::log::{PyLogPart, Terminal, read_log};
     #[pymodule_export]
     use super::states::PyStates;
     #[pymodule_export]
