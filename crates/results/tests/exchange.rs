@@ -1,5 +1,7 @@
 //! What is pulled is what there is, once, whoever may see it and whatever happens in between.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::HashSet;
