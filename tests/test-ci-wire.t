@@ -3,6 +3,8 @@ States over hg's own wire: what a clone sees of its server.
   $ cat >> $HGRCPATH <<EOF
   > [extensions]
   > hgci =
+  > [hgci]
+  > exchange = no
   > [ui]
   > ssh = "$PYTHON" "$RUNTESTDIR/dummyssh"
   > [phases]

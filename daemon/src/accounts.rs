@@ -2,8 +2,14 @@
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// The name of a user id, or the number where the machine does not know it.
-pub fn name_of(uid: u32) -> String {
+/// The name of a user id, or the number where the machine does not know it. It may have to ask
+/// another machine, so that happens on a thread of its own.
+pub async fn look_up(uid: u32) -> String {
+    let name = tokio::task::spawn_blocking(move || name_of(uid)).await;
+    name.unwrap_or_else(|_| uid.to_string())
+}
+
+fn name_of(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => user.name,
         _ => uid.to_string(),

@@ -120,6 +120,63 @@ fn a_sandbox_that_cannot_be_made_is_told() {
     assert!(said.contains("cannot make a sandbox here: no permissions"), "{said}");
 }
 
+/// That `hgcid serve` refuses to start for what `hgcid check` says.
+fn refuses_to_start(room: &TempDir, line: &str) {
+    says(room, line, 2);
+    let output = Command::new(env!("CARGO_BIN_EXE_hgcid"))
+        .args(["serve", "--config"])
+        .arg(room.path().join("hgcid.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.replace(room.path().to_str().unwrap(), "ROOM");
+    assert!(said.contains(line), "{said}");
+    assert!(!output.status.success() && !room.path().join("state").exists());
+}
+
+#[test]
+fn a_readonly_folder_that_shows_jobs_what_is_hidden_is_refused() {
+    let hint = "(name folders that have nothing of hgcid's in them)";
+    for (folder, shows) in [
+        ("", "the state folder"),
+        ("", "the socket"),
+        ("state", "the state folder"),
+        ("state/work", "the state folder"),
+        ("s", "the socket"),
+        ("hg", "repository gadgets"),
+        ("hg/widgets", "repository widgets"),
+        ("hg/widgets/.hg", "repository widgets"),
+        ("keys", "the secret KEY"),
+        ("keys/key", "the secret KEY"),
+        ("link", "repository widgets"),
+    ] {
+        let folder = format!("ROOM/{folder}");
+        let room = room(&format!(
+            "readonly = [\"/usr/share\", \"{folder}\"]\n\
+             [secret.KEY]\nfile = \"ROOM/keys/key\"\nrepos = [\"widgets\"]\n"
+        ));
+        std::os::unix::fs::symlink("hg/widgets", room.path().join("link")).unwrap();
+        let folder = folder.trim_end_matches('/');
+        let line = format!("ROOM/hgcid.toml:8:12: {folder} shows {shows} to jobs {hint}");
+        refuses_to_start(&room, &line.replace("ROOM shows", "ROOM/ shows"));
+    }
+}
+
+#[test]
+fn what_is_below_a_folder_that_sandboxes_show_is_refused() {
+    let room = room("[secret.KEY]\nfile = \"/usr/share/key\"\nrepos = [\"widgets\"]\n");
+    let line = "ROOM/hgcid.toml:9:8: every sandboxed job would see the secret KEY: it is below \
+                /usr (put it elsewhere)";
+    refuses_to_start(&room, line);
+}
+
+#[test]
+fn a_readonly_folder_beside_what_is_hidden_is_fine() {
+    let room = room("readonly = [\"ROOM/state-of-the-art\"]\n");
+    fs::create_dir(room.path().join("state-of-the-art")).unwrap();
+    assert_eq!(check(&room), ("ROOM/hgcid.toml is fine\n".to_owned(), 0));
+}
+
 #[test]
 fn a_port_in_use_is_told() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

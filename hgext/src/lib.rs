@@ -1,8 +1,11 @@
 //! `hgext3rd.hgci._native`: what the extension does in Rust. One file for each Python module that
 //! uses it; they convert arguments and results and call the crates that do the work.
 
+mod exchange;
 mod hook;
 mod log;
+mod logs;
+mod states;
 mod status;
 mod validate;
 
@@ -12,9 +15,13 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use super::exchange::{Sending, cookie_for, staged, take_in};
+    #[pymodule_export]
     use super::hook::{applies, deliver, milliseconds};
     #[pymodule_export]
-    use super::log::{Terminal, parse_log, read_log};
+    use super::log::{PyLogPart, Terminal, read_log};
+    #[pymodule_export]
+    use super::states::PyStates;
     #[pymodule_export]
     use super::status::PyStatuses;
     #[pymodule_export]

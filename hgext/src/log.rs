@@ -20,6 +20,9 @@ use hgci_api::terminal::Colours;
 /// How long a part of a log may take beyond what it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Seconds after which to ask again a daemon that does not say when.
+const SOON: u32 = 1;
+
 /// A part of the log as the wire has it, from the daemon that serves the repository at `root`;
 /// None where none is known. `wait` is in milliseconds.
 #[pyfunction]
@@ -39,7 +42,7 @@ pub fn read_log<'py>(
     let answer = py.detach(|| {
         let repo = Repository::at(Path::new(OsStr::from_bytes(root))).ok()?;
         let client = client_of(&repo, socket)?;
-        let part = client.and_then(|client| {
+        let part = client.map_err(refusal).and_then(|client| {
             let mut path = format!("{LOG}?repo={}&node={node}", hgci_api::query(repo.root()));
             path.push_str(&format!("&job={}&offset={offset}&wait={wait}", hgci_api::query(job)));
             if let Some(attempt) = attempt {
@@ -47,9 +50,7 @@ pub fn read_log<'py>(
             }
             fetch(&client, &path, offset, wait)
         });
-        let (head, bytes) = part.unwrap_or_else(|error| {
-            (LogPart { error: Some(error), ..LogPart::default() }, Vec::new())
-        });
+        let (head, bytes) = part.unwrap_or_else(|refusal| (refusal, Vec::new()));
         let mut answer = serde_json::to_vec(&head).unwrap_or_default();
         answer.push(b'\n');
         answer.extend(bytes);
@@ -63,38 +64,98 @@ fn fetch(
     path: &str,
     offset: u64,
     wait: u64,
-) -> Result<(LogPart, Vec<u8>), String> {
+) -> Result<(LogPart, Vec<u8>), LogPart> {
     let patience = PATIENCE.saturating_add(Duration::from_millis(wait));
-    let answer = client.download(path, Patience::Total(patience)).map_err(|error| match error {
-        client::Error::Refused { error, .. } => error,
-        other => other.to_string(),
-    })?;
+    let answer = client.download(path, Patience::Total(patience)).map_err(not_now)?;
     let number = |name: &str| answer.header(name).and_then(|text| text.parse::<u64>().ok());
     let attempt = number(LOG_ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
     let (next, done) = (number(LOG_NEXT), number(LOG_DONE) == Some(1));
     let mut bytes = Vec::new();
     let mut body = answer.into_reader().take(MAX_LOG_READ as u64);
-    body.read_to_end(&mut bytes).map_err(|error| format!("{}: {error}", client.place()))?;
+    // The daemon went away in the middle of an answer.
+    body.read_to_end(&mut bytes).map_err(|error| away(format!("{}: {error}", client.place())))?;
     let next = next.unwrap_or(offset + bytes.len() as u64);
-    Ok((LogPart { attempt, next, done, error: None }, bytes))
+    Ok((LogPart { attempt, next, done, ..LogPart::default() }, bytes))
 }
 
-/// Reads an answer of the wire: attempt, next offset, whether it is done, bytes. Raises ValueError
-/// with the reason where there is no log.
-#[pyfunction]
-pub fn parse_log<'py>(
-    py: Python<'py>,
-    answer: &[u8],
-) -> PyResult<(u32, u64, bool, Bound<'py, PyBytes>)> {
-    let end = answer.iter().take(64 << 10).position(|&byte| byte == b'\n').unwrap_or_default();
-    let part: LogPart = serde_json::from_slice(&answer[..end])
-        .map_err(|error| PyValueError::new_err(format!("not an answer of hgci: {error}")))?;
-    match part.error {
-        Some(error) => Err(PyValueError::new_err(error)),
-        None => {
-            let bytes = PyBytes::new(py, &answer[end + 1..]);
-            Ok((part.attempt, part.next, part.done, bytes))
+/// Why there is no part of the log, and whether there may be one later.
+fn not_now(error: client::Error) -> LogPart {
+    match error {
+        client::Error::Refused { error, status: 429 | 503, retry_after, .. } => {
+            LogPart { retry: Some(retry_after.unwrap_or(SOON)), ..refusal(error) }
         }
+        client::Error::Refused { error, .. } => refusal(error),
+        client::Error::Unreachable { .. } | client::Error::TimedOut { .. } => {
+            away(error.to_string())
+        }
+        other => refusal(other.to_string()),
+    }
+}
+
+fn away(why: String) -> LogPart {
+    LogPart { retry: Some(SOON), away: true, ..refusal(why) }
+}
+
+fn refusal(why: String) -> LogPart {
+    LogPart { error: Some(why), ..LogPart::default() }
+}
+
+/// A part of a log, as the wire has it.
+#[pyclass(name = "LogPart", module = "hgext3rd.hgci._native")]
+pub struct PyLogPart {
+    head: LogPart,
+    /// The bytes of the log.
+    #[pyo3(get)]
+    content: Py<PyBytes>,
+}
+
+#[pymethods]
+impl PyLogPart {
+    /// Reads an answer of the wire. Raises ValueError where it is none.
+    #[staticmethod]
+    fn decode(py: Python<'_>, answer: &[u8]) -> PyResult<PyLogPart> {
+        let end = answer.iter().take(64 << 10).position(|&byte| byte == b'\n').unwrap_or_default();
+        let head: LogPart = serde_json::from_slice(&answer[..end])
+            .map_err(|error| PyValueError::new_err(format!("not an answer of hgci: {error}")))?;
+        // That there is no such line was an error above, so there is a byte at `end`.
+        let content = PyBytes::new(py, &answer[end + 1..]).unbind();
+        Ok(PyLogPart { head, content })
+    }
+
+    /// Which attempt it is.
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.head.attempt
+    }
+
+    /// Where the next part starts.
+    #[getter]
+    fn next(&self) -> u64 {
+        self.head.next
+    }
+
+    /// Whether nothing will come after it.
+    #[getter]
+    fn done(&self) -> bool {
+        self.head.done
+    }
+
+    /// Why there is no log, or not now; None where there is one.
+    #[getter]
+    fn error(&self) -> Option<&str> {
+        self.head.error.as_deref()
+    }
+
+    /// The seconds after which the same may be asked again, or None where that does not help.
+    #[getter]
+    fn retry(&self) -> Option<u32> {
+        self.head.retry
+    }
+
+    /// Whether it is that the daemon was not reached.
+    #[getter]
+    fn away(&self) -> bool {
+        self.head.away
     }
 }
 

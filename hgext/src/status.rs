@@ -12,6 +12,8 @@ use hgci_api::wire::{Daemon, MAX_STATUSES, Statuses};
 use hgci_core::Node;
 use hgci_hooks::Repository;
 use hgci_results::{Place, Reader};
+
+use crate::logs;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -29,15 +31,19 @@ pub struct PyStatuses(Statuses);
 #[pymethods]
 impl PyStatuses {
     /// Reads the results log of the repository at `root` for `nodes` (20 bytes each), and asks the
-    /// daemon if `ask` and one serves it. `socket` is what is configured, if anything.
+    /// daemon if `ask` and one serves it. `socket` is what is configured, if anything. `default` is
+    /// the source whose results count before those that were received from elsewhere.
     #[staticmethod]
+    #[pyo3(signature = (root, socket, nodes, ask, default))]
     fn read(
         py: Python<'_>,
         root: &[u8],
         socket: Option<&[u8]>,
         nodes: Vec<Vec<u8>>,
         ask: bool,
+        default: Option<&[u8]>,
     ) -> PyResult<PyStatuses> {
+        let default = default.map(|url| String::from_utf8_lossy(url).into_owned());
         let nodes = parse(&nodes)?;
         let socket = socket.map(|socket| String::from_utf8_lossy(socket).into_owned());
         Ok(PyStatuses(py.detach(|| {
@@ -45,7 +51,7 @@ impl PyStatuses {
                 Ok(repo) => repo,
                 Err(error) => return noted(error.to_string()),
             };
-            let mut statuses = from_log(&repo, &nodes);
+            let mut statuses = from_logs(&repo, default.as_deref(), &nodes);
             if ask {
                 statuses.merge(from_daemon(&repo, socket, &nodes));
             }
@@ -161,8 +167,20 @@ fn job_dict<'py>(py: Python<'py>, job: &JobStatus) -> PyResult<Bound<'py, PyDict
     Ok(dict)
 }
 
-fn from_log(repo: &Repository, nodes: &[Node]) -> Statuses {
-    let reader = match Reader::open(&Place::new(repo.hg())) {
+/// What the logs have; of a changeset, what the first log has that tells of it.
+fn from_logs(repo: &Repository, default: Option<&str>, nodes: &[Node]) -> Statuses {
+    let mut statuses = Statuses::default();
+    let mut left = nodes.to_vec();
+    for place in logs::of(repo, default) {
+        let found = from_log(&place, &left);
+        left.retain(|node| found.builds.iter().all(|build| build.node != *node));
+        statuses.merge(found);
+    }
+    statuses
+}
+
+fn from_log(place: &Place, nodes: &[Node]) -> Statuses {
+    let reader = match Reader::open(place) {
         Ok(Some(reader)) => reader,
         Ok(None) => return Statuses::default(),
         Err(error) => return noted(error.to_string()),
@@ -184,7 +202,7 @@ fn from_log(repo: &Repository, nodes: &[Node]) -> Statuses {
     }
     damage.sort_by_key(|place| place.offset);
     damage.dedup();
-    let log = Place::new(repo.hg()).log();
+    let log = place.log();
     let notes = damage.iter().map(|place| format!("{}: {place}", log.display()));
     statuses.notes.extend(notes.take(MAX_NOTES));
     statuses

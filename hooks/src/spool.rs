@@ -30,6 +30,9 @@ pub const SPOOL: &str = "spool";
 const MAX_FILE: u64 = MAX_HINT as u64 + 64;
 const SUFFIX: &str = ".json";
 
+/// What is in a folder with this bit only its owner may remove or rename, and the folder's.
+const STICKY: u32 = 0o1000;
+
 /// What is wrong with the spool, or with one of its files.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
@@ -67,6 +70,8 @@ pub struct Spooled {
     pub hint: Hint,
     /// The account that owns the file.
     pub owner: u32,
+    /// When the file was last written: milliseconds since 1970.
+    pub written_ms: i64,
 }
 
 /// The spool's folder for a share source's `.hg`.
@@ -75,13 +80,17 @@ pub fn folder(hg: &Path) -> PathBuf {
 }
 
 /// Makes `.hg/hgci` and the spool in it where they are missing: whoever may write into `.hg/store`
-/// may write into the spool, and nobody may remove or rename what another account wrote.
+/// may write into the spool, and nobody may remove or rename what another account wrote, in either.
 ///
-/// For the daemon, when it adopts a repository: as the folder's owner it may remove what it read.
+/// For the daemon, when it adopts a repository: as the folder's owner it may remove what it read. A
+/// folder of another account stays as it is.
 pub fn prepare(hg: &Path) -> Result<(), SpoolError> {
     let mode = store_mode(hg)?;
-    make_folder(&hg.join(FOLDER), mode)?;
-    make_folder(&folder(hg), mode | 0o1000)
+    for path in [hg.join(FOLDER), folder(hg)] {
+        make_folder(&path, mode | STICKY)?;
+        make_sticky(&path)?;
+    }
+    Ok(())
 }
 
 /// Writes a hint, durably, and returns the file's path.
@@ -92,7 +101,7 @@ pub fn write(hg: &Path, hint: &Hint) -> Result<PathBuf, SpoolError> {
     let open = || rustix::fs::open(&path, flags, Mode::empty());
     let spool = match open() {
         Err(Errno::NOENT) => {
-            make_folder(&hg.join(FOLDER), mode)?;
+            make_folder(&hg.join(FOLDER), mode | STICKY)?;
             // Not sticky: a daemon of another account must be able to remove what it read.
             make_folder(&path, mode)?;
             open()
@@ -151,7 +160,9 @@ pub fn read(path: &Path) -> Result<Spooled, SpoolError> {
         .read_to_end(&mut content)
         .map_err(|e| SpoolError::io("read", path, e))?;
     let hint = parse(&content).map_err(|why| SpoolError::Damaged(path.to_owned(), why))?;
-    Ok(Spooled { hint, owner: meta.uid() })
+    let written_ms =
+        meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
+    Ok(Spooled { hint, owner: meta.uid(), written_ms })
 }
 
 /// The paths of the oldest spool files, at most `limit` of them, oldest first. No spool, no files.
@@ -245,6 +256,20 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), SpoolError> {
         },
         Err(e) => Err(SpoolError::io("create", path, e)),
     }
+}
+
+/// Adds the bit to a folder of ours that was made without.
+fn make_sticky(path: &Path) -> Result<(), SpoolError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty());
+    let folder = File::from(folder.map_err(|e| SpoolError::io("open", path, e))?);
+    let meta = folder.metadata().map_err(|e| SpoolError::io("stat", path, e))?;
+    let is_ours = rustix::process::geteuid().as_raw() == meta.uid();
+    if meta.mode() & STICKY != 0 || !is_ours {
+        return Ok(());
+    }
+    let mode = fs::Permissions::from_mode(meta.mode() & 0o7777 | STICKY);
+    folder.set_permissions(mode).map_err(|e| SpoolError::io("set permissions of", path, e))
 }
 
 /// Enough to keep two names apart; nobody's safety hangs on it.

@@ -122,7 +122,8 @@ def test_the_readme_names_the_commands_and_they_exist() -> None:
 def plain(text: str) -> list[str]:
     """What `make demo` prints, without what differs each time."""
     for pattern, name in [
-        (r"/\S*/demo-[^/\s\"]+", "/DEMO"),
+        # The socket is elsewhere where this would make its path too long.
+        (r"/\S*/demo-[^/\s\"]+|/\S*/hgci-\w+(?=/hgcid\.sock)", "/DEMO"),
         (r"127\.0\.0\.1:\d+", "ADDRESS"),
         (r"\b[0-9a-f]{12}\b", "NODE"),
         (r"\b(\d[\d.]*(ms|[smh]))+\b|\b\d[\d.]* s\b", "TIME"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,12 +11,21 @@ import pytest
 
 from harness import Clone, Daemon, Hg, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
-
-SPOOLED = "ci: daemon not reachable, push recorded; it will be built later"
+from harness.hgcid import SPOOLED
 
 
 def spool(served: Served) -> list[Path]:
     return sorted((served.path / ".hg" / "hgci" / "spool").glob("*.json"))
+
+
+def crc32c(data: bytes) -> int:
+    """The checksum of a spool file, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def builds(daemon: Daemon, nodes: list[str]) -> list[int]:
@@ -113,7 +123,7 @@ def test_an_hg_killed_between_transaction_and_hook_loses_no_build(
     assert builds(daemon, [first]) == [1]
     # A hook of the administrator's that runs before ours kills the server.
     text = served.hgrc.read_text()
-    killer = "[hooks]\npriority.txnclose.killer = 10\ntxnclose.killer = kill -9 $PPID\n"
+    killer = "[hooks]\npriority.txnclose.killer = 10000\ntxnclose.killer = kill -9 $PPID\n"
     served.hgrc.write_text(text + killer)
     second = clone.commit({"two": "2"})
     killed = clone.hg.start("push", str(served.path), cwd=clone.path)
@@ -124,6 +134,52 @@ def test_an_hg_killed_between_transaction_and_hook_loses_no_build(
     third = clone.commit({"three": "3"})
     clone("push")
     assert len(set(builds(daemon, [first, second, third]))) == 3
+
+
+def test_half_a_transaction_is_not_taken_in_before_it_is_recovered(
+    served: Served, clone: Clone, daemon: Daemon
+) -> None:
+    first = clone.commit({".hgci.toml": PASSING})
+    clone("push")
+    assert builds(daemon, [first]) == [1]
+    hgrc = served.hgrc.read_text()
+    served.uninstall()
+    second = clone.commit({"two": "2"})
+    daemon.stop()
+    clone.push_unheard()
+    served.hgrc.write_text(hgrc)
+    # As an hg leaves it that was killed before the end: what it wrote can be seen already.
+    journal = served.path / ".hg" / "store" / "journal"
+    journal.write_bytes(b"")
+    daemon.start()
+    eventually(lambda: "hg recover" in daemon.log, "the daemon to say so")
+    assert daemon.status(second) is None
+    served.repo("recover", "--no-verify", status=None)
+    assert not journal.exists()
+    assert builds(daemon, [first, second]) == [1, 2]
+
+
+def test_a_spool_file_without_a_transaction_is_one_push_and_no_older_than_its_file(
+    served: Served, clone: Clone, daemon: Daemon
+) -> None:
+    first = clone.commit({".hgci.toml": PASSING})
+    clone("push")
+    assert builds(daemon, [first]) == [1]
+    daemon.stop()
+    served.uninstall()
+    second = clone.commit({"two": "2"})
+    clone.push_unheard()
+    # An old time would make all that it names count as new.
+    hint = {"v": 1, "repo": os.path.realpath(served.path), "time_ms": 1}
+    told = json.dumps({**hint, "first": first, "last": second}).encode()
+    folder = served.path / ".hg" / "hgci" / "spool"
+    checksum = crc32c(told)
+    (folder / "0000000000001-1-1.json").write_bytes(told + f"\ncrc32c {checksum:08x}\n".encode())
+    daemon.start()
+    assert builds(daemon, [first, second]) == [1, 2]
+    [push, _] = daemon.get("/api/v1/pushes")["items"]
+    assert (push["via"], push["changesets"]) == ("spool", 1)
+    assert push["received"] > 1_000_000_000
 
 
 def test_a_daemon_that_does_not_answer_costs_a_push_its_deadline_and_no_more(

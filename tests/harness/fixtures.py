@@ -37,7 +37,7 @@ def room() -> Iterator[Path]:
         left = dict(processes_of(folder))
         try:
             # What was just asked to end gets a moment.
-            eventually(lambda: not dict(processes_of(folder)), seconds=10)
+            eventually(lambda: not dict(processes_of(folder)))
         except AssertionError:
             left = dict(processes_of(folder))
             pytest.fail(f"processes were left behind: {left}")
@@ -100,7 +100,7 @@ def make_daemon(room: Path) -> Iterator[MakeDaemon]:
 def nothing_is_left_of_attempts(daemon: Daemon) -> None:
     try:
         # A runner whose verdict was taken just now has its folder still to remove.
-        eventually(lambda: not daemon.attempts_left(), seconds=10)
+        eventually(lambda: not daemon.attempts_left())
     except AssertionError:
         left = daemon.attempts_left()
         pytest.fail(f"attempts left folders behind: {left}\n{daemon.log[-4000:]}")

@@ -18,6 +18,8 @@ from .patience import LONG, eventually
 from .programs import HGCID, SEARCH_PATH
 
 Value = Union[str, int, bool, list[str]]
+# What a pusher is told when the daemon does not answer.
+SPOOLED = "ci: daemon not reachable, push recorded; it will be built later"
 FINAL = {"passed", "failed", "errored", "timed-out", "cancelled", "superseded", "skipped"}
 
 
@@ -200,7 +202,7 @@ class Daemon:
         return _call(_Connection(self.socket), method, path, body, {})
 
     def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """A call on the socket; the body of its answer. It is repeated while the daemon says 503."""
+        """A call on the socket, repeated while the daemon says 503; the body of its answer."""
 
         def answered() -> Answer | None:
             answer = self.ask(method, path, body)

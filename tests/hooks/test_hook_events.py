@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pushing import HOOK, PATIENT, Daemon, Hg, Server, install
 
+from harness.hgcid import SPOOLED
+
 STRIP = ["--config", "extensions.strip="]
-SPOOLED = "ci: daemon not reachable, push recorded; it will be built later"
 
 
 def test_a_commit_on_the_server_is_told(full_server: Server) -> None:

@@ -40,6 +40,8 @@ pub enum Error {
         status: u16,
         /// What the daemon says is wrong.
         error: String,
+        /// The seconds after which it takes the same call, where it says so.
+        retry_after: Option<u32>,
     },
     /// Nobody listens there, or the connection broke before the answer was complete.
     #[error("{place}: not reachable: {source}")]
@@ -261,6 +263,8 @@ impl Client {
     /// The daemon's own words, or the start of whatever the body is.
     fn refused(&self, mut answer: Response<Body>) -> Error {
         let status = answer.status();
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let mut bytes = Vec::new();
         // What cannot be read is left out: the status says enough.
         let _ = answer.body_mut().as_reader().take(MAX_PROBLEM).read_to_end(&mut bytes);
@@ -274,7 +278,7 @@ impl Client {
                 if line.is_empty() { reason.to_ascii_lowercase() } else { line }
             }
         };
-        Error::Refused { place: self.place.clone(), status: status.as_u16(), error }
+        Error::Refused { place: self.place.clone(), status: status.as_u16(), error, retry_after }
     }
 
     fn garbled(&self, why: impl fmt::Display) -> Error {

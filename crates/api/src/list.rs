@@ -4,6 +4,7 @@
 //! Only what the caller may see is listed, so a page can have fewer items than were asked for, even
 //! none, and still have a next one. Times are seconds since 1970.
 
+use hgci_core::push::{BookmarkMove, PhaseMove};
 use hgci_core::{BuildState, JobState, Node};
 use serde::{Deserialize, Serialize};
 
@@ -71,9 +72,15 @@ pub struct PushInfo {
     pub changesets: u64,
     /// New changesets without new children, some of them where they are many.
     pub heads: Vec<Node>,
+    /// Changesets that were there before and whose phase moved, some of them where they are many.
+    pub phases: Vec<PhaseMove>,
+    /// Bookmarks that were set, moved or deleted, some of them where they are many.
+    pub bookmarks: Vec<BookmarkMove>,
+    /// How many obsolescence markers are new.
+    pub markers: u64,
     /// The numbers of its builds.
     pub builds: Vec<u64>,
-    /// Why it has none, or cannot be planned.
+    /// Why it has none, or fewer than its changesets ask for, or cannot be planned.
     #[serde(rename = "no-build")]
     pub no_build: Option<String>,
     /// Its page; `None` without `[web] url`.

@@ -1,7 +1,8 @@
 //! What a runner and the daemon say to each other about one attempt.
 //!
 //! Every call carries the attempt's token as `Authorization: Bearer TOKEN`. Every call can be
-//! repeated without harm. 409 means: this attempt is not yours any more, kill it and let go.
+//! repeated without harm. 409 means: this attempt is not yours any more, kill it and let go. 422
+//! from `source` means: there is no such tree and never will be.
 //!
 //! | call | body | answer |
 //! |---|---|---|

@@ -81,9 +81,16 @@ pub struct LogPart {
     pub next: u64,
     /// Nothing will come after it.
     pub done: bool,
-    /// Why there is no log; nothing else counts then.
+    /// Why there is no log, or not now; of the rest `retry` and `away` alone count then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The seconds after which the same call may be repeated, where that may help. The client waits,
+    /// so that no server has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<u32>,
+    /// The daemon was not reached. Who has read a part of the log can take it to come back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
 }
 
 #[cfg(test)]

@@ -158,6 +158,24 @@ fn a_refusal_carries_the_daemons_words() {
 }
 
 #[test]
+fn a_refusal_says_when_to_come_again() {
+    let server = serve(|seen, stream, _| {
+        let status = match seen.head[0].as_str() {
+            "GET /often HTTP/1.1" => "429 Too Many Requests\r\nRetry-After: 7",
+            "GET /date HTTP/1.1" => "503 Service Unavailable\r\nretry-after: Fri, 31 Dec 1999",
+            _ => "503 Service Unavailable",
+        };
+        respond(stream, status, b"");
+    });
+    let client = Client::unix(&server.path);
+    let after = |path| match client.get::<Value>(path, LONG).unwrap_err() {
+        Error::Refused { retry_after, .. } => retry_after,
+        error => panic!("{error}"),
+    };
+    assert_eq!((after("/often"), after("/date"), after("/")), (Some(7), None, None));
+}
+
+#[test]
 fn nobody_at_the_socket_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");

@@ -107,7 +107,7 @@ pub struct Push {
     /// `hg push --pushvars`, at most [`Push::MAX_LISTED`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pushvars: BTreeMap<String, String>,
-    /// Why it has no build, where it has none.
+    /// Why it has no build, or fewer than its changesets ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_build: Option<String>,
 }

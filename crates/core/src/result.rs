@@ -144,6 +144,7 @@ pub struct BuildResult {
     pub ended_ms: i64,
     /// How many jobs it has.
     pub jobs: u32,
-    /// What is wrong with a malformed pipeline: file, line, column, message.
+    /// What is wrong with a malformed pipeline: file, line, column, message; or why it cannot be
+    /// read.
     pub message: Option<String>,
 }

@@ -88,7 +88,7 @@ impl Changeset {
         }
         let mut date = date.splitn(3, |byte| *byte == b' ');
         let seconds = number(date.next()).ok_or_else(|| corrupt("no time in its date"))?;
-        let offset = number(date.next()).ok_or_else(|| corrupt("no time zone in its date"))?;
+        let offset = zone(date.next());
         let extra = date.next().map(decode_extra).unwrap_or_default();
         let branch = match extra.get("branch") {
             Some(branch) => String::from_utf8_lossy(branch).into_owned(),
@@ -100,7 +100,7 @@ impl Changeset {
             branch,
             closes_branch: extra.contains_key("close"),
             author: String::from_utf8_lossy(author).into_owned(),
-            date: Date { seconds, offset: offset as i32 },
+            date: Date { seconds, offset },
             description: String::from_utf8_lossy(rest).into_owned(),
             files,
             extra,
@@ -116,6 +116,11 @@ fn number(text: Option<&[u8]>) -> Option<i64> {
         let float: f64 = text.parse().ok()?;
         float.is_finite().then_some(float as i64)
     })
+}
+
+/// Various tools wrote nonsense for the zone; like Mercurial, that is taken as UTC.
+fn zone(text: Option<&[u8]>) -> i32 {
+    text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// Pairs `key:value`, each escaped, between NULs. What is no pair is left out.
@@ -181,6 +186,14 @@ mod tests {
         assert!(changeset.files.is_empty());
         assert_eq!(parse("").unwrap().branch, "default");
         assert_eq!(parse("MANIFEST\nx\n0 0\n\n").unwrap().description, "");
+    }
+
+    #[test]
+    fn a_zone_that_is_none_is_utc() {
+        for (zone, offset) in [("EST", 0), ("-3600", -3600), ("1.5", 0), ("99999999999", 0)] {
+            let changeset = parse(&format!("MANIFEST\nx\n1700000000 {zone}\n\n")).unwrap();
+            assert_eq!(changeset.date, Date { seconds: 1_700_000_000, offset }, "{zone}");
+        }
     }
 
     #[test]

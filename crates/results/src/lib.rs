@@ -18,6 +18,7 @@
 
 mod compact;
 mod error;
+pub mod exchange;
 mod frame;
 mod header;
 mod index;
@@ -27,6 +28,7 @@ mod reader;
 mod record;
 mod recover;
 mod scan;
+mod states;
 mod writer;
 
 pub use error::{Damage, Error};
@@ -36,4 +38,5 @@ pub use newest::Newest;
 pub use place::Place;
 pub use reader::{Found, MAX_FOUND, Reader, Records};
 pub use record::{MAX_NAME, MAX_TEXT, Record, RecordId};
+pub use states::States;
 pub use writer::{Appended, Writer};

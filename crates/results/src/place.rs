@@ -7,39 +7,87 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open, openat};
+use sha2::{Digest, Sha256};
 
 use crate::error::{At, Error};
 
-/// The folder `.hg/hgci` of a repository (of the share source, where it is a share).
+/// A folder with a log: `.hg/hgci` of a repository (of the share source, where it is a share), for
+/// what its daemon writes, or one below `.hg/hgci/from`, for what was received from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     dot_hg: PathBuf,
+    /// From there down, one name each.
+    below: Vec<String>,
 }
 
+/// Below `.hg`: where a repository's own log is.
+const OWN: &str = "hgci";
+
+/// Below that: where what was received is, a folder for each source.
+const RECEIVED: &str = "from";
+
+/// The most sources that are looked at.
+const MAX_SOURCES: usize = 64;
+
 impl Place {
-    /// The place in the repository whose `.hg` folder this is.
+    /// The own log of the repository whose `.hg` folder this is.
     pub fn new(dot_hg: impl Into<PathBuf>) -> Place {
-        Place { dot_hg: dot_hg.into() }
+        Place { dot_hg: dot_hg.into(), below: vec![OWN.into()] }
     }
 
-    /// `.hg/hgci`.
+    /// What the repository received from `source`, a URL without password.
+    pub fn received(dot_hg: impl Into<PathBuf>, source: &str) -> Place {
+        let hash = Sha256::digest(source.as_bytes());
+        let name = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Place { dot_hg: dot_hg.into(), below: vec![OWN.into(), RECEIVED.into(), name] }
+    }
+
+    /// All places of a repository in which something was received, in the order of their names.
+    pub fn all_received(dot_hg: impl Into<PathBuf>) -> Vec<Place> {
+        let dot_hg = dot_hg.into();
+        let Ok(folder) = fs::read_dir(dot_hg.join(OWN).join(RECEIVED)) else { return Vec::new() };
+        let mut names: Vec<String> = folder
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names.truncate(MAX_SOURCES);
+        let below = |name| vec![OWN.into(), RECEIVED.into(), name];
+        names.into_iter().map(|name| Place { dot_hg: dot_hg.clone(), below: below(name) }).collect()
+    }
+
+    /// The folder.
     pub fn folder(&self) -> PathBuf {
-        self.dot_hg.join("hgci")
+        self.below.iter().fold(self.dot_hg.clone(), |path, name| path.join(name))
     }
 
-    /// `.hg/hgci/results`, the log.
+    /// The log: `results` in the folder.
     pub fn log(&self) -> PathBuf {
         self.folder().join("results")
     }
 
-    /// `.hg/hgci/results.idx`, its index.
+    /// Its index: `results.idx`.
     pub fn index(&self) -> PathBuf {
         self.folder().join("results.idx")
     }
 
-    /// Makes `.hg/hgci` if it is not there, with owner, group and mode of `.hg/store`: whoever may
-    /// read the repository may read its results.
+    /// Makes the folder if it is not there, with owner, group and mode of `.hg/store`: whoever may
+    /// read the repository may read its results. `.hg/hgci` is sticky: hooks of others write into
+    /// it, and must not put another log in the place of ours.
     pub fn prepare(&self) -> Result<(), Error> {
+        for depth in 1..=self.below.len() {
+            let (dot_hg, below) = (self.dot_hg.clone(), self.below[..depth].to_vec());
+            Place { dot_hg, below }.prepare_last()?;
+        }
+        Ok(())
+    }
+
+    fn is_own(&self) -> bool {
+        self.below.len() == 1
+    }
+
+    fn prepare_last(&self) -> Result<(), Error> {
         let folder = self.folder();
         match fs::create_dir(&folder) {
             Ok(()) => {}
@@ -53,12 +101,14 @@ impl Place {
             ignore_refusal(chown(&folder, user, Some(group))).at("change the owner of", &folder)?;
         }
         // After chown, which clears the set-group-ID bit.
-        let mode = fs::Permissions::from_mode(model.mode() & 0o2777);
+        let sticky = if self.is_own() { 0o1000 } else { 0 };
+        let mode = fs::Permissions::from_mode(model.mode() & 0o2777 | sticky);
         fs::set_permissions(&folder, mode).at("change the mode of", &folder)
     }
 
-    /// Makes a new file at `path` (which must not exist yet) with owner, group and mode of
-    /// `.hg/store`, less the right to execute.
+    /// Makes a new file at `path` (which must not exist yet) with owner and group of `.hg/store`,
+    /// readable by whoever can read that. What the daemon writes, its owner alone can write; what
+    /// was received, whoever may pull into the repository.
     pub(crate) fn create(&self, path: &Path) -> Result<File, Error> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = self.open_in(path, flags).at("create", path)?;
@@ -66,7 +116,8 @@ impl Place {
         if let Some((user, group)) = owner(&model) {
             ignore_refusal(fchown(&file, user, Some(group))).at("change the owner of", path)?;
         }
-        let mode = fs::Permissions::from_mode(model.mode() & 0o666);
+        let most = if self.is_own() { 0o644 } else { 0o666 };
+        let mode = fs::Permissions::from_mode(model.mode() & most);
         file.set_permissions(mode).at("change the mode of", path)?;
         Ok(file)
     }
@@ -88,10 +139,17 @@ impl Place {
         }
     }
 
-    /// The folder itself; not where a symbolic link in its place leads.
+    /// The folder itself; not where a symbolic link in its place, or in that of a folder between
+    /// `.hg` and it, leads.
     fn handle(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(open(self.folder(), flags, Mode::empty())?)
+        let mut names = self.below.iter();
+        let first = names.next().map_or_else(|| self.dot_hg.clone(), |own| self.dot_hg.join(own));
+        let mut handle = open(first, flags, Mode::empty())?;
+        for name in names {
+            handle = openat(&handle, name.as_str(), flags, Mode::empty())?;
+        }
+        Ok(handle)
     }
 
     /// Makes renames in the folder durable.

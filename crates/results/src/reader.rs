@@ -14,7 +14,7 @@ use crate::frame::{Chain, Frame};
 use crate::header::{HEADER_LEN, Header, LogId, Mark};
 use crate::index::Index;
 use crate::place::Place;
-use crate::record::{Record, decode, node_in};
+use crate::record::{Record, RecordId, decode, node_in};
 use crate::scan::{self, Scan};
 
 /// The most records that a lookup returns: the newest.
@@ -23,15 +23,15 @@ pub const MAX_FOUND: usize = 65_536;
 /// The results of a repository as they were when this was opened or refreshed. Takes no lock.
 pub struct Reader {
     place: Place,
-    path: std::path::PathBuf,
-    file: File,
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) file: File,
     log: LogId,
     end: Mark,
     frames: u64,
     index: Result<Index, &'static str>,
     damage: Vec<Damage>,
     /// Read when first asked for.
-    pub(crate) origins: OnceCell<Vec<(u64, Origin)>>,
+    pub(crate) origins: OnceCell<Vec<(u64, RecordId, Origin)>>,
 }
 
 /// What a lookup found.

@@ -99,6 +99,11 @@ pub(crate) fn node_of(entry: &Entry) -> Node {
     }
 }
 
+/// Whether a record of this kind says from which daemon those after it come.
+pub(crate) fn is_origin(kind: (u8, u8)) -> bool {
+    kind.0 == ORIGIN
+}
+
 /// The changeset of a stored record. Every payload starts with the node but that of an origin, so
 /// that kinds of the future can be found by node too.
 pub(crate) fn node_in(kind: u8, payload: &[u8]) -> Option<Node> {
@@ -184,6 +189,26 @@ fn number<S: PartialEq>(states: &[(u8, S)], state: &S) -> u8 {
 
 fn state<S: Copy>(states: &[(u8, S)], number: u8) -> Option<S> {
     states.iter().find(|(n, _)| *n == number).map(|(_, state)| *state)
+}
+
+/// The number of a job's state in the log and in what is made of it.
+pub(crate) fn number_of_job_state(state: JobState) -> u8 {
+    number(&JOB_STATES, &state)
+}
+
+/// The number of a build's state.
+pub(crate) fn number_of_build_state(state: BuildState) -> u8 {
+    number(&BUILD_STATES, &state)
+}
+
+/// The state of a job with this number; `None` for one of a newer hgci.
+pub(crate) fn job_state(number: u8) -> Option<JobState> {
+    state(&JOB_STATES, number)
+}
+
+/// The state of a build with this number.
+pub(crate) fn build_state(number: u8) -> Option<BuildState> {
+    state(&BUILD_STATES, number)
 }
 
 /// Kind, version and payload of an entry.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{At, Damage, Error};
 use crate::frame::{self, DELIMITER, Frame, MAX_FRAME};
-use crate::header::read_up_to;
+use crate::header::{HEADER_LEN, read_up_to};
 
 /// How much is read at a time.
 const CHUNK: usize = 256 * 1024;
@@ -46,6 +46,11 @@ impl<'f> Scan<'f> {
         let size = (end.saturating_sub(offset)).clamp(1, CHUNK as u64) as usize;
         let buf = vec![0; size.max(MAX_FRAME)];
         Scan { file, path, end, buf, start: 0, filled: 0, offset, body: Vec::new() }
+    }
+
+    /// Reads all of a log, up to `end`.
+    pub fn from_start(file: &'f File, path: &'f Path, end: u64) -> Scan<'f> {
+        Scan::new(file, path, HEADER_LEN, end)
     }
 
     /// The next frame or damaged piece; `None` at the end.

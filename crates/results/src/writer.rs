@@ -22,6 +22,27 @@ use crate::scan::{self, Scan};
 /// How many ids of records are kept in memory to know what was appended before.
 const MAX_REMEMBERED: usize = 20_000;
 
+/// A record as it lies in a log, whatever it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Raw {
+    pub id: RecordId,
+    /// Kind, and version of its payload.
+    pub kind: (u8, u8),
+    pub payload: Vec<u8>,
+}
+
+impl Raw {
+    pub fn of(id: RecordId, entry: &Entry) -> Result<Raw, postcard::Error> {
+        let (kind, payload) = encode(entry)?;
+        Ok(Raw { id, kind, payload })
+    }
+
+    /// The changeset it is about; the null node for what is about a log.
+    pub fn node(&self) -> Option<Node> {
+        node_in(self.kind.0, &self.payload)
+    }
+}
+
 /// The one writer of a repository's log. Another one cannot be opened while it lives.
 pub struct Writer {
     pub(crate) place: Place,
@@ -55,6 +76,17 @@ impl Writer {
     /// Opens the log of a repository, or makes one; `origin` is what the records that follow come
     /// from. A torn tail is dropped, a missing or damaged index is made anew.
     pub fn open(place: &Place, origin: &Origin) -> Result<Writer, Error> {
+        let mut writer = Writer::open_as_it_is(place, origin)?;
+        let entry = Entry::Origin(origin.clone());
+        if writer.last_origin()?.and_then(|last| last.entry).as_ref() != Some(&entry) {
+            let origin = writer.raw(RecordId::of(&origin.daemon, &entry), &entry)?;
+            writer.write(&[origin])?;
+        }
+        Ok(writer)
+    }
+
+    /// The same, without saying where what follows comes from.
+    pub(crate) fn open_as_it_is(place: &Place, origin: &Origin) -> Result<Writer, Error> {
         place.prepare()?;
         let opened = recover::open(place)?;
         let end = opened.commit.end;
@@ -76,12 +108,17 @@ impl Writer {
         if let Err(error) = writer.index_up_to_end() {
             writer.notes.push(format!("the index is behind: {error}"));
         }
-        let last = writer.find(&Node::NULL)?.into_iter().rev().find_map(|found| found.entry);
-        if last != Some(Entry::Origin(origin.clone())) {
-            let entry = Entry::Origin(origin.clone());
-            writer.write(&[(RecordId::of(&origin.daemon, &entry), entry)])?;
-        }
         Ok(writer)
+    }
+
+    /// The origin of what was appended last.
+    pub(crate) fn last_origin(&mut self) -> Result<Option<Record>, Error> {
+        let found = self.find(&Node::NULL)?.into_iter();
+        Ok(found.rev().find(|found| matches!(found.entry, Some(Entry::Origin(_)))))
+    }
+
+    fn raw(&self, id: RecordId, entry: &Entry) -> Result<Raw, Error> {
+        Raw::of(id, entry).map_err(io::Error::other).at("encode a record for", &self.path)
     }
 
     /// What was damaged when the log was opened. What is below is served without it.
@@ -125,17 +162,24 @@ impl Writer {
         for entry in entries {
             let id = RecordId::of(&self.origin.daemon, entry);
             if in_group.insert(id) && !self.ids_of(&node_of(entry))?.contains(&id) {
-                fresh.push((id, entry.clone()));
+                fresh.push(self.raw(id, entry)?);
             }
         }
-        let index = if fresh.is_empty() { None } else { self.write(&fresh)? };
-        for (id, entry) in &fresh {
-            if let Some(ids) = self.remembered.get_mut(&node_of(entry)) {
-                self.remembered_ids += usize::from(ids.insert(*id));
-            }
-        }
+        let index = self.append_raw(&fresh)?;
         let written = fresh.len();
         Ok(Appended { written, known: entries.len() - written, end: self.commit.end, index })
+    }
+
+    /// Appends records that the log does not have.
+    pub(crate) fn append_raw(&mut self, fresh: &[Raw]) -> Result<Option<Error>, Error> {
+        let index = if fresh.is_empty() { None } else { self.write(fresh)? };
+        for raw in fresh {
+            let ids = raw.node().and_then(|node| self.remembered.get_mut(&node));
+            if let Some(ids) = ids {
+                self.remembered_ids += usize::from(ids.insert(raw.id));
+            }
+        }
+        Ok(index)
     }
 
     /// Whether the file is still the one that the path leads to, and in order.
@@ -148,17 +192,16 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, fresh: &[(RecordId, Entry)]) -> Result<Option<Error>, Error> {
+    fn write(&mut self, fresh: &[Raw]) -> Result<Option<Error>, Error> {
         let mut bytes = Vec::new();
         let mut commit = self.commit;
         let mut placed = Vec::new();
-        for (id, entry) in fresh {
-            let (kind, payload) =
-                encode(entry).map_err(io::Error::other).at("encode a record for", &self.path)?;
+        for raw in fresh {
             let offset = self.commit.end.offset + bytes.len() as u64;
-            commit.end.chain = frame::write(&mut bytes, &commit.end.chain, kind, id, &payload);
+            let chain = &commit.end.chain;
+            commit.end.chain = frame::write(&mut bytes, chain, raw.kind, &raw.id, &raw.payload);
             commit.frames += 1;
-            placed.push((node_of(entry), offset));
+            placed.push((raw.node(), offset));
         }
         commit.end.offset += bytes.len() as u64;
         if let Err(error) = self.make_durable(&bytes, &commit) {
@@ -172,7 +215,10 @@ impl Writer {
         // An index that is behind the log by more than this must catch up first.
         if self.indexer.upto() == placed.first().map_or(0, |(_, start)| *start) {
             for ((node, offset), end) in placed.iter().zip(ends) {
-                self.indexer.add(node, *offset, end);
+                match node {
+                    Some(node) => self.indexer.add(node, *offset, end),
+                    None => self.indexer.skip_to(end),
+                }
             }
         }
         Ok(self.index_up_to_end().err())
@@ -253,7 +299,7 @@ impl Writer {
         Ok(offsets)
     }
 
-    fn ids_of(&mut self, node: &Node) -> Result<&HashSet<RecordId>, Error> {
+    pub(crate) fn ids_of(&mut self, node: &Node) -> Result<&HashSet<RecordId>, Error> {
         if !self.remembered.contains_key(node) {
             let ids: HashSet<RecordId> = self.find(node)?.iter().map(|record| record.id).collect();
             if self.remembered_ids + ids.len() > MAX_REMEMBERED {

@@ -307,9 +307,9 @@ fn whoever_may_read_the_store_may_read_the_results() {
     std::fs::set_permissions(&store, PermissionsExt::from_mode(0o2770)).unwrap();
     open(&repository).append(&(0..3000).map(stream).collect::<Vec<_>>()).unwrap();
     let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().mode() & 0o7777;
-    assert_eq!(mode(repository.place.folder()), 0o2770);
-    assert_eq!(mode(repository.place.log()), 0o660);
-    assert_eq!(mode(repository.place.index()), 0o660);
+    assert_eq!(mode(repository.place.folder()), 0o3770, "and replace nothing of others");
+    assert_eq!(mode(repository.place.log()), 0o640, "and write nothing");
+    assert_eq!(mode(repository.place.index()), 0o640);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::account::{self, FilesAs};
-use crate::courier::Courier;
+use crate::courier::{Courier, News};
 use crate::link::{Failure, Link, Lost, Waits};
 use crate::log::Log;
 use crate::procs::MARKER;
@@ -33,6 +33,13 @@ const FOLDERS: [&str; 3] = ["tree", "tmp", "home"];
 
 /// What a job finds on `PATH` unless its pipeline says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a source tree is tried for that does not come, after the first failure. A daemon that
+/// answers renews the lease meanwhile, so that is no limit.
+const FETCH_FOR: Duration = Duration::from_secs(600);
+
+/// How often it is looked for signals and news while trees or reports are read.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Notes in a verdict; the rest is left out.
 const MAX_NOTES: usize = 32;
@@ -89,7 +96,7 @@ fn run_in(options: &Options, instance: &str, signals: &Signals) -> Result<(), At
     let mut verdict = match prepare(&mut courier, &job, &folder, instance, signals) {
         Ok(Ok(mut place)) => {
             let ran = supervise(&mut place.launch, folder.work.as_fd(), &mut courier, signals)?;
-            verdict_of(ran, &job, &place)
+            verdict_of(ran, &job, &place, &courier, signals)?
         }
         Ok(Err(outcome)) => Verdict {
             outcome,
@@ -139,16 +146,40 @@ fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn verdict_of(ran: Ran, job: &Job, place: &Place) -> Verdict {
+fn verdict_of(
+    ran: Ran,
+    job: &Job,
+    place: &Place,
+    courier: &Courier,
+    signals: &Signals,
+) -> Result<Verdict, Lost> {
     let mut notes = ran.notes;
     let mut tests = None;
     if !job.spec.reports.is_empty() {
-        let found = reports::collect(place.tree.as_fd(), &job.spec.reports);
+        let mut looked = Instant::now();
+        let mut lost = None;
+        // What has ended by itself keeps its outcome: a cancel ends the reading alone.
+        let mut stop = || {
+            if looked.elapsed() < LOOK {
+                return false;
+            }
+            looked = Instant::now();
+            match courier.news() {
+                Some(News::Lost(why)) => lost = Some(why),
+                Some(News::Cancel) => {}
+                None => return signals.take(),
+            }
+            true
+        };
+        let found = reports::collect(place.tree.as_fd(), &job.spec.reports, &mut stop);
+        if let Some(lost) = lost {
+            return Err(lost);
+        }
         notes.extend(found.notes);
         tests = found.tests;
     }
     let duration_ms = u64::try_from(ran.duration.as_millis()).unwrap_or(u64::MAX);
-    Verdict { outcome: ran.outcome, started_ms: ran.started_ms, duration_ms, tests, notes }
+    Ok(Verdict { outcome: ran.outcome, started_ms: ran.started_ms, duration_ms, tests, notes })
 }
 
 /// The attempt's folder.
@@ -215,10 +246,8 @@ fn prepare(
         Ok(tree) => tree,
         Err(error) => return errored(format!("making {}: {error}", folder.path("tree"))),
     };
-    match fetch(courier, &tree, account.as_ref(), signals)? {
-        Ok(()) => {}
-        Err(UnpackError::Interrupted) => return Ok(Err(Outcome::Cancelled)),
-        Err(error) => return errored(error.to_string()),
+    if let Err(outcome) = fetch(courier, &tree, account.as_ref(), signals)? {
+        return Ok(Err(outcome));
     }
     Ok(launch(job, folder, instance, account)
         .map(|launch| Place { tree, launch })
@@ -243,20 +272,23 @@ fn account_for(isolation: &Isolation, instance: &str) -> io::Result<Option<Accou
     }
 }
 
-/// Gets the source tree; tries again when the connection breaks.
+/// Gets the source tree; tries again when the connection breaks. The inner error is a verdict.
 fn fetch(
     courier: &mut Courier,
     tree: &OwnedFd,
     account: Option<&Account>,
     signals: &Signals,
-) -> Result<Result<(), UnpackError>, Lost> {
+) -> Result<Result<(), Outcome>, Lost> {
+    let errored = |why: String| Ok(Err(Outcome::Errored { why }));
     let Some(link) = courier.link() else {
         return Err(Lost::Over("no connection".into()));
     };
     let mut waits = Waits::default();
+    let mut give_up = None;
     loop {
         let why = match link.source() {
-            Ok(source) => {
+            Ok(Err(why)) => return errored(format!("no source tree: {why}")),
+            Ok(Ok(source)) => {
                 let mut watch = Watch { link, signals, looked: Instant::now(), lost: None };
                 let files = FilesAs::account(account);
                 let unpacked = match &files {
@@ -268,23 +300,36 @@ fn fetch(
                     return Err(lost);
                 }
                 match unpacked {
+                    Ok(_) => return Ok(Ok(())),
                     Err(UnpackError::Broken(error)) => error.to_string(),
-                    done => return Ok(done.map(|_| ())),
+                    Err(UnpackError::Interrupted) => return Ok(Err(Outcome::Cancelled)),
+                    Err(error) => return errored(error.to_string()),
                 }
             }
             Err(Failure::LetGo(why)) => return Err(Lost::LetGo(why)),
             Err(Failure::Later(why)) => why,
         };
+        let now = Instant::now();
+        if now >= *give_up.get_or_insert(now + FETCH_FOR) {
+            return errored(format!("no source tree: {why}"));
+        }
+        if now >= link.renew_at() {
+            match link.renew() {
+                Ok(true) => return Ok(Err(Outcome::Cancelled)),
+                Err(Failure::LetGo(why)) => return Err(Lost::LetGo(why)),
+                Ok(false) | Err(Failure::Later(_)) => {}
+            }
+        }
         let wait = waits.next();
         if Instant::now() + wait >= link.until() {
             return Err(Lost::Over(why));
         }
         std::thread::sleep(wait);
         if signals.take() {
-            return Ok(Err(UnpackError::Interrupted));
+            return Ok(Err(Outcome::Cancelled));
         }
         if let Err(errno) = remove::empty(tree.as_fd()) {
-            return Ok(Err(UnpackError::Disk { path: String::new(), source: errno.into() }));
+            return errored(format!("clearing the source tree: {}", io::Error::from(errno)));
         }
     }
 }
@@ -300,7 +345,7 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn look(&mut self) -> ControlFlow<()> {
         let now = Instant::now();
-        if now - self.looked < Duration::from_millis(200) {
+        if now - self.looked < LOOK {
             return ControlFlow::Continue(());
         }
         self.looked = now;

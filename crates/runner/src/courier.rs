@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -43,9 +43,7 @@ enum Side {
     /// This thread has the link.
     Here(Sender),
     /// The second thread has it, and gives it back at its end.
-    There(JoinHandle<Sender>),
-    /// Lost with a thread that panicked.
-    Nowhere,
+    There(JoinHandle<Option<Sender>>),
 }
 
 #[derive(Debug)]
@@ -109,14 +107,20 @@ impl Courier {
         done
     }
 
-    /// Starts the second thread, once.
+    /// Starts the second thread, once. Where the job has taken all threads that there may be, this
+    /// one keeps the link.
     pub fn settle(&mut self) {
-        match std::mem::replace(&mut self.side, Side::Nowhere) {
-            Side::Here(sender) => {
-                let shared = self.shared.clone();
-                self.side = Side::There(thread::spawn(move || sender.run(&shared)));
-            }
-            other => self.side = other,
+        if !self.is_here() {
+            return;
+        }
+        let shared = self.shared.clone();
+        // Only who has started is given the link.
+        let (give, take) = mpsc::channel::<Sender>();
+        let run = move || take.recv().ok().map(|sender| sender.run(&shared));
+        let Ok(thread) = thread::Builder::new().name("courier".into()).spawn(run) else { return };
+        if let Side::Here(sender) = std::mem::replace(&mut self.side, Side::There(thread)) {
+            // It waits for this.
+            let _ = give.send(sender);
         }
     }
 
@@ -132,9 +136,8 @@ impl Courier {
             Side::There(thread) => {
                 self.shared.lock().stop = true;
                 self.shared.wake.notify_one();
-                thread.join().map_err(|_| gone())?
+                thread.join().ok().flatten().ok_or_else(gone)?
             }
-            Side::Nowhere => return Err(gone()),
         };
         if let Some(News::Lost(lost)) = self.shared.lock().news.take() {
             return Err(lost);

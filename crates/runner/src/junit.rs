@@ -41,6 +41,9 @@ pub enum JunitError {
     /// More than [`MAX_REPORT`].
     #[error("larger than 64 MiB")]
     TooLarge,
+    /// More than what was left of the budget.
+    #[error("larger than what may be read of all reports")]
+    Spent,
     /// One text or tag is too long.
     #[error("a text or tag longer than 16 MiB")]
     TokenTooLong,
@@ -49,12 +52,23 @@ pub enum JunitError {
     TooDeep,
 }
 
-/// Counts the `<testcase>` elements of one report. One with an `<error>` or a `<failure>` has
+/// Counts the `<testcase>` elements of one report, which takes its bytes from the `budget`. One with an `<error>` or a `<failure>` has
 /// failed, else one with a `<skipped>` was skipped, else it passed.
-pub fn count(report: impl BufRead) -> Result<Tests, JunitError> {
+pub fn count(report: impl BufRead, budget: &mut u64) -> Result<Tests, JunitError> {
+    let limit = MAX_REPORT.min(*budget);
+    let whole = Cell::new(limit);
+    let counted = count_within(report, &whole);
+    *budget -= limit - whole.get();
+    match counted {
+        Err(JunitError::TooLarge) if *budget == 0 => Err(JunitError::Spent),
+        counted => counted,
+    }
+}
+
+fn count_within(report: impl BufRead, whole: &Cell<u64>) -> Result<Tests, JunitError> {
     let token = Cell::new(MAX_TOKEN);
-    let whole = Cell::new(MAX_REPORT);
-    let mut reader = Reader::from_reader(Limited { inner: report, token: &token, whole: &whole });
+    let limit = whole.get();
+    let mut reader = Reader::from_reader(Limited { inner: report, token: &token, whole });
     let mut buffer = Vec::new();
     let mut tests = Tests::default();
     let mut depth: usize = 0;
@@ -89,7 +103,7 @@ pub fn count(report: impl BufRead) -> Result<Tests, JunitError> {
                 let at = reader.buffer_position();
                 return Err(malformed(at, &"it ends in the middle"));
             }
-            Event::Eof if !token_seen(&whole) => {
+            Event::Eof if whole.get() == limit => {
                 return Err(malformed(0, &"it is empty"));
             }
             Event::Eof => return Ok(tests),
@@ -101,10 +115,6 @@ pub fn count(report: impl BufRead) -> Result<Tests, JunitError> {
 fn malformed(at: u64, why: &dyn std::fmt::Display) -> JunitError {
     let why = why.to_string().chars().take(200).collect();
     JunitError::Malformed { at, why }
-}
-
-fn token_seen(whole: &Cell<u64>) -> bool {
-    whole.get() < MAX_REPORT
 }
 
 #[derive(Clone, Copy, Default)]
@@ -188,7 +198,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<(u32, u32, u32), JunitError> {
-        count(text.as_bytes()).map(|t| (t.passed, t.failed, t.skipped))
+        count(text.as_bytes(), &mut { u64::MAX }).map(|t| (t.passed, t.failed, t.skipped))
     }
 
     #[test]
@@ -231,9 +241,15 @@ mod tests {
         assert!(matches!(read(&"<testsuite>".repeat(100_000)), Err(JunitError::TooDeep)));
         let start: &[u8] = b"<testsuite><testcase><system-out>";
         let endless = start.chain(io::repeat(b'x'));
-        assert!(matches!(count(io::BufReader::new(endless)), Err(JunitError::TokenTooLong)));
-        let cases = (b"<testsuite>" as &[u8]).chain(Cases(0));
-        assert!(matches!(count(io::BufReader::new(cases)), Err(JunitError::TooLarge)));
+        let mut budget = u64::MAX;
+        let mut read = |report: &mut dyn Read| count(io::BufReader::new(report), &mut budget);
+        assert!(matches!(read(&mut { endless }), Err(JunitError::TokenTooLong)));
+        let cases = || (b"<testsuite>" as &[u8]).chain(Cases(0));
+        assert!(matches!(read(&mut cases()), Err(JunitError::TooLarge)));
+        let mut budget = 1000;
+        let spent = count(io::BufReader::new(cases()), &mut budget);
+        assert!(matches!(spent, Err(JunitError::Spent)));
+        assert_eq!(budget, 0);
     }
 
     /// `<testcase/>` for ever.

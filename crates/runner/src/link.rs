@@ -11,6 +11,9 @@ use hgci_core::result::Verdict;
 /// How long a call may take, or a stream may stand still.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a source tree may stand still. One that is read by hg comes when hg has all of it.
+const SOURCE_PATIENCE: Duration = Duration::from_secs(120);
+
 /// The first wait after a failed call; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -92,10 +95,14 @@ impl Link {
         Ok(job)
     }
 
-    /// The source tree as a tar stream.
-    pub fn source(&self) -> Result<impl Read + use<>, Failure> {
-        let download = self.client.download(&path(self.attempt, "source"), IDLE)?;
-        Ok(download.into_reader())
+    /// The source tree as a tar stream; the inner error is why there will never be one.
+    pub fn source(&self) -> Result<Result<impl Read + use<>, String>, Failure> {
+        let patience = Patience::Idle(SOURCE_PATIENCE);
+        match self.client.download(&path(self.attempt, "source"), patience) {
+            Ok(download) => Ok(Ok(download.into_reader())),
+            Err(Error::Refused { status: 422, error, .. }) => Ok(Err(error)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends a piece of the log.
@@ -121,7 +128,7 @@ impl Link {
         Ok(())
     }
 
-    /// Calls until there is an answer, or the lease is over.
+    /// Calls until there is an answer, or the lease is over. It is renewed meanwhile.
     pub fn insist<T>(
         &mut self,
         mut call: impl FnMut(&mut Link) -> Result<T, Failure>,
@@ -132,6 +139,10 @@ impl Link {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::LetGo(why)) => return Err(Lost::LetGo(why)),
                 Err(Failure::Later(why)) => {
+                    if Instant::now() >= self.renew_at {
+                        // Whether the attempt is still ours, the call itself is told.
+                        let _ = self.renew();
+                    }
                     let wait = waits.next();
                     if Instant::now() + wait >= self.until {
                         return Err(Lost::Over(why));

@@ -15,6 +15,7 @@ use rustix::fs::{
     seek, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 /// Directories deeper than this are first moved up to the root.
 const MAX_DEPTH: usize = 64;
@@ -27,13 +28,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match openat(CWD, path, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            let handle = openat(CWD, path, flags | OFlags::PATH, Mode::empty());
-            handle.and_then(|handle| {
-                // `fchmod` refuses such a handle; its name in /proc does not.
-                let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
-                chmodat(CWD, name, Mode::RWXU, AtFlags::empty())?;
-                openat(CWD, path, flags, Mode::empty())
-            })
+            permit(CWD, path).and_then(|()| openat(CWD, path, flags, Mode::empty()))
         }
         opened => opened,
     };
@@ -149,7 +144,7 @@ impl Removal<'_> {
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
                 // A directory without the right to write to it cannot get a new `..`.
                 Err(Errno::ACCESS) => {
-                    chmodat(here, name, Mode::RWXU, AtFlags::empty())?;
+                    permit(here, name)?;
                     fchmod(self.root, Mode::RWXU)?;
                     return renameat(here, name, self.root, &target);
                 }
@@ -177,13 +172,21 @@ impl Removal<'_> {
     }
 }
 
+/// Gives ourselves all permissions on a directory, and on nothing that a symlink leads to.
+fn permit(here: BorrowedFd<'_>, name: impl Arg) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = openat(here, name, flags, Mode::empty())?;
+    // `fchmod` refuses such a handle; its name in /proc does not.
+    let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    chmodat(CWD, name, Mode::RWXU, AtFlags::empty())
+}
+
 /// Opens a directory for listing and clearing, giving ourselves the permissions where they lack.
 fn open_directory(here: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(here, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            // `name` was listed as a directory and nothing of the job is alive to change that.
-            chmodat(here, name, Mode::RWXU, AtFlags::empty())?;
+            permit(here, name)?;
             openat(here, name, flags, Mode::empty())
         }
         opened => opened,
@@ -201,5 +204,27 @@ fn permitted<T>(
             action()
         }
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn permissions_are_given_to_a_directory_and_not_through_a_symlink() {
+        let folder = tempfile::tempdir().unwrap();
+        let [closed, link] = ["closed", "link"].map(|name| folder.path().join(name));
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+        symlink("closed", &link).unwrap();
+        let here = File::open(folder.path()).unwrap();
+        assert_eq!(permit(here.as_fd(), c"link"), Err(Errno::NOTDIR));
+        assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0);
+        assert_eq!(permit(here.as_fd(), c"closed"), Ok(()));
+        assert_eq!(fs::metadata(&closed).unwrap().mode() & 0o777, 0o700);
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat, openat};
 use rustix::io::Errno;
 
 use crate::glob::{Pattern, Progress};
-use crate::junit;
+use crate::junit::{self, JunitError};
 
 /// Directories deeper than this are not searched.
 const MAX_DEPTH: usize = 64;
@@ -24,6 +24,9 @@ const MAX_ENTRIES: usize = 1_000_000;
 
 /// Reports that are read in all.
 const MAX_REPORTS: usize = 10_000;
+
+/// Bytes that are read of all reports.
+pub const MAX_BYTES: u64 = 256 << 20;
 
 /// Notes that are kept; the rest is counted.
 const MAX_NOTES: usize = 20;
@@ -37,17 +40,28 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// Reads all regular files in `tree` that one of the patterns takes. Never fails: what cannot be
-/// read becomes a note.
-pub fn collect(tree: BorrowedFd<'_>, patterns: &[String]) -> Found {
-    let mut search = Search { left: MAX_ENTRIES, ..Search::default() };
+/// Reads all regular files in `tree` that one of the patterns takes, at most [`MAX_BYTES`] of them.
+/// Never fails: what cannot be read becomes a note. `stop` is asked again and again, and ends it.
+pub fn collect(tree: BorrowedFd<'_>, patterns: &[String], stop: &mut dyn FnMut() -> bool) -> Found {
+    let mut search = Search {
+        found: Found::default(),
+        seen: BTreeSet::new(),
+        left: MAX_ENTRIES,
+        more: 0,
+        budget: MAX_BYTES,
+        over: false,
+        stop,
+    };
     for text in patterns {
+        if search.over {
+            break;
+        }
         match Pattern::parse(text) {
             Ok(pattern) => {
                 let before = search.seen.len();
                 let progress = pattern.start();
                 search.folder(tree, &pattern, &progress, &mut Vec::new(), 0);
-                if search.seen.len() == before {
+                if search.seen.len() == before && !search.over {
                     search.note(format!("reports: nothing matches {text:?}"));
                 }
             }
@@ -64,16 +78,20 @@ pub fn collect(tree: BorrowedFd<'_>, patterns: &[String]) -> Found {
     search.found
 }
 
-#[derive(Default)]
-struct Search {
+struct Search<'s> {
     found: Found,
     /// Paths that were read: a file counts once, however many patterns take it.
     seen: BTreeSet<Vec<u8>>,
     left: usize,
     more: usize,
+    /// Bytes that may still be read.
+    budget: u64,
+    /// Nothing more is looked at.
+    over: bool,
+    stop: &'s mut dyn FnMut() -> bool,
 }
 
-impl Search {
+impl Search<'_> {
     fn note(&mut self, note: String) {
         if self.found.notes.len() < MAX_NOTES {
             self.found.notes.push(note);
@@ -96,6 +114,13 @@ impl Search {
             return;
         };
         for (name, kind) in entries {
+            if !self.over && (self.stop)() {
+                self.note("reports: stopped; not all are read".into());
+                self.over = true;
+            }
+            if self.over {
+                return;
+            }
             let length = path.len();
             if !path.is_empty() {
                 path.push(b'/');
@@ -139,12 +164,21 @@ impl Search {
             return;
         }
         self.seen.insert(path.to_vec());
-        match junit::count(BufReader::with_capacity(64 << 10, std::fs::File::from(file))) {
+        let report = BufReader::with_capacity(64 << 10, std::fs::File::from(file));
+        match junit::count(report, &mut self.budget) {
             Ok(counted) => {
                 let sum = self.found.tests.get_or_insert_default();
                 sum.passed = sum.passed.saturating_add(counted.passed);
                 sum.failed = sum.failed.saturating_add(counted.failed);
                 sum.skipped = sum.skipped.saturating_add(counted.skipped);
+            }
+            Err(JunitError::Spent) => {
+                let mib = MAX_BYTES >> 20;
+                self.note(format!(
+                    "reports: more than {mib} MiB; {:?} is not read, nor are others",
+                    show(path)
+                ));
+                self.over = true;
             }
             Err(error) => self.note(format!("report {:?}: {error}", show(path))),
         }

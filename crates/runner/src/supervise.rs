@@ -30,6 +30,9 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// After the grace, how long a warden may need to kill what is left before it is killed itself.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
+/// How long until the courier's thread is tried again that could not be started.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long the warden may take to read its plan.
 const PLAN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -191,10 +194,12 @@ impl<'a> Job<'a> {
     ) -> io::Result<()> {
         let mut piece = vec![0; PIECE];
         let deadline = self.born.checked_add(timeout);
+        let mut settle = self.born + SETTLED;
         loop {
             let now = Instant::now();
-            if courier.is_here() && now >= self.born + SETTLED {
+            if courier.is_here() && now >= settle {
                 courier.settle();
+                settle = now + SETTLE_AGAIN;
             }
             if self.why.is_none() && self.report.is_none() && deadline.is_some_and(|at| now >= at) {
                 self.stop(Why::TimedOut, GRACE);
@@ -203,9 +208,9 @@ impl<'a> Job<'a> {
                 send(self.handle.as_fd(), Signal::KILL)?;
                 self.kill_at = None;
             }
-            let settle = courier.is_here().then_some(self.born + SETTLED);
+            let courier_at = courier.is_here().then_some(settle);
             let timeout = deadline.filter(|_| self.why.is_none());
-            let next = [settle, timeout, self.kill_at].into_iter().flatten().min();
+            let next = [courier_at, timeout, self.kill_at].into_iter().flatten().min();
             let ready = wait_readable(
                 [
                     self.orders.as_ref().map(AsFd::as_fd),

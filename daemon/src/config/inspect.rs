@@ -16,6 +16,7 @@ use nix::unistd::{Group, Uid, User};
 use rustix::fs::{Access, access};
 
 use super::hgrc::{self, Hgrc};
+use super::shown::source_of;
 use super::{Config, Isolation, Pool, Served, Who, serve, tips};
 use crate::listen::tcp::refusal;
 
@@ -74,17 +75,7 @@ struct Machine<'c> {
 
 impl Machine<'_> {
     fn say(&mut self, severity: Severity, key: &str, message: String, hint: Option<&str>) {
-        // A key that was not written is told at its table, else at the start of the file.
-        let of = &self.config.places.of;
-        let table = key.rsplit_once('.').map_or("", |(table, _)| table);
-        let place = of.get(key).or_else(|| of.get(table)).copied().unwrap_or_default();
-        let mistake = Mistake {
-            file: self.config.places.file.clone(),
-            line: place.line.max(1),
-            column: place.column.max(1),
-            message,
-            hint: hint.map(str::to_owned),
-        };
+        let mistake = self.config.places.mistake(key, message, hint);
         self.findings.push(Finding { severity, mistake });
     }
 
@@ -265,10 +256,7 @@ impl Machine<'_> {
             self.error(key, message, hint);
             return None;
         }
-        let real = std::fs::read_to_string(&shared)
-            .ok()
-            .and_then(|path| Some(Path::new(path.trim_end()).parent()?.to_owned()))
-            .unwrap_or_else(|| repo.path.clone());
+        let real = source_of(&repo.path).unwrap_or_else(|| repo.path.clone());
         let real = real.canonicalize().ok()?;
         if real.to_str().is_none() {
             let message = format!("the path of {} is not UTF-8", real.display());

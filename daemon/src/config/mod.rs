@@ -6,6 +6,7 @@
 //!
 //! - `read`: tables to [`Config`], `mail` and `words`: the parts with a syntax of their own
 //! - `repos`: which repositories a path with `*` stands for
+//! - `shown`: what sandboxes must not show; [`load`] refuses it, since it takes the machine to see
 //! - `inspect`, `hgrc`, `tips`: the machine
 
 mod hgrc;
@@ -13,6 +14,7 @@ mod inspect;
 mod mail;
 mod read;
 mod repos;
+mod shown;
 mod tips;
 mod words;
 
@@ -69,6 +71,22 @@ pub struct Places {
     pub file: String,
     /// By the path of the key: `state`, `repo.0.path`. What is not there was not written.
     pub of: BTreeMap<String, Place>,
+}
+
+impl Places {
+    /// A mistake at a key. One that was not written is told at its table, else at the start of the
+    /// file.
+    fn mistake(&self, key: &str, message: String, hint: Option<&str>) -> Mistake {
+        let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+        let place = self.of.get(key).or_else(|| self.of.get(table)).copied().unwrap_or_default();
+        Mistake {
+            file: self.file.clone(),
+            line: place.line.max(1),
+            column: place.column.max(1),
+            message,
+            hint: hint.map(str::to_owned),
+        }
+    }
 }
 
 /// Who may do what on the socket.
@@ -230,7 +248,7 @@ fn lines(mistakes: &[Mistake]) -> String {
     mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads a file.
+/// Reads a file. What would show jobs what is hidden from them is a mistake too.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     // What has one byte more than a document may have is refused as too large.
@@ -239,5 +257,9 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
     let file = std::fs::File::open(path).map_err(unreadable)?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, limit), &mut bytes)
         .map_err(unreadable)?;
-    parse(&path.display().to_string(), &bytes).map_err(LoadError::Mistakes)
+    let config = parse(&path.display().to_string(), &bytes).map_err(LoadError::Mistakes)?;
+    match shown::shown(&config) {
+        mistakes if mistakes.is_empty() => Ok(config),
+        mistakes => Err(LoadError::Mistakes(mistakes)),
+    }
 }

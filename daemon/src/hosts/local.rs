@@ -1,21 +1,25 @@
 //! Runners as children of the daemon, each with a folder `work/ATTEMPT` of its own.
 //!
-//! A runner leaves the daemon's session and outlives it. The next daemon finds it again by its
-//! command line, which names the attempt and the folder; nothing else is written about it.
+//! A runner leaves the daemon's session and outlives it. The next daemon finds it again by what is
+//! written in that folder, see [`record`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hgci_core::AttemptKey;
+use hgci_runner::reap::SweepError;
+use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
+
+use super::record;
 
 /// How long a runner that was asked to stop may take before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
@@ -25,7 +29,14 @@ const GRACE: Duration = Duration::from_secs(15);
 const REMEMBERED: usize = 4096;
 
 /// Bytes of a dead runner's own messages that are repeated as the reason.
-const LAST_WORDS: u64 = 4096;
+const LAST_WORDS: usize = 4096;
+
+/// Where a runner's own messages go, in the attempt's folder.
+const WORDS: &str = "runner.err";
+
+/// Milliseconds between the tries to remove what could not be removed at once: what was killed a
+/// moment ago may still be dying, and write.
+const TRY_AGAIN: [u64; 6] = [100, 1_000, 3_000, 10_000, 30_000, 120_000];
 
 /// What went wrong on the way to a running runner.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +86,15 @@ struct Running {
     /// How to signal it.
     pidfd: Arc<OwnedFd>,
     /// Its name for itself, once it has claimed the attempt.
+    instance: Option<String>,
+}
+
+/// What is known of a runner that is to be watched.
+struct Found {
+    /// Where it is a child of this very daemon.
+    child: Option<Child>,
+    /// What it says: read at its end, when it has removed its folder.
+    words: Option<fs::File>,
     instance: Option<String>,
 }
 
@@ -137,8 +157,9 @@ impl LocalPool {
             }
             created => created.map_err(at("create", &folder))?,
         }
-        let words = folder.join("runner.err");
-        let stderr = fs::File::create(&words).map_err(at("create", &words))?;
+        let words = folder.join(WORDS);
+        let stderr = fs::File::create_new(&words).map_err(at("create", &words))?;
+        let said = open_words(&folder).map_err(at("read", &words))?;
         let spawned = Command::new(&inner.runner)
             .arg("--socket")
             .arg(&inner.socket)
@@ -157,20 +178,23 @@ impl LocalPool {
             self.clear(attempt, None);
             at("start", &inner.runner)(source)
         })?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A runner that is gone already is heard of below.
-            let _gone = writeln!(stdin, "{token}");
-        }
         let pid = Pid::from_child(&child);
-        match pidfd_open(pid, PidfdFlags::NONBLOCK) {
-            Ok(pidfd) => self.watch(attempt, pidfd, Some(child), None),
+        let watched =
+            record::write(&folder, pid).and_then(|()| Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?));
+        let pidfd = match watched {
+            Ok(pidfd) => pidfd,
             Err(error) => {
                 let _dead_already = child.kill();
                 let _reaped = child.wait();
                 self.clear(attempt, None);
-                Err(at("watch", &inner.runner)(error.into()))?
+                return Err(at("watch", &inner.runner)(error));
             }
+        };
+        if let Some(mut stdin) = child.stdin.take() {
+            // A runner that is gone already is heard of soon.
+            let _gone = writeln!(stdin, "{token}");
         }
+        self.watch(attempt, pidfd, Found { child: Some(child), words: Some(said), instance: None });
         Ok(())
     }
 
@@ -201,34 +225,27 @@ impl LocalPool {
     /// else is found. `alive` has the names of the runners that claimed. Returns those of `alive`
     /// that have no runner.
     pub fn adopt(&self, alive: &BTreeMap<AttemptKey, Option<String>>) -> Vec<AttemptKey> {
-        for (attempt, pid) in self.find_runners() {
-            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { continue };
-            // The number may have gone to another process before it was pinned.
-            if attempt_of(pid, &self.inner.work) != Some(attempt) {
+        let mut adopted = BTreeSet::new();
+        for attempt in self.folders() {
+            let folder = self.folder(attempt);
+            let instance = alive.get(&attempt).cloned().flatten();
+            let Some(pidfd) = record::find(&folder) else {
+                self.clear(attempt, instance.as_deref());
                 continue;
-            }
-            if let Some(instance) = alive.get(&attempt) {
-                self.watch(attempt, pidfd, None, instance.clone());
-            } else {
+            };
+            if !alive.contains_key(&attempt) {
+                // Its folder goes when it is dead.
                 let _gone = pidfd_send_signal(&pidfd, Signal::KILL);
             }
+            let words = open_words(&folder).ok();
+            self.watch(attempt, pidfd, Found { child: None, words, instance });
+            adopted.insert(attempt);
         }
-        let running: BTreeSet<_> = self.inner.running().keys().copied().collect();
-        for attempt in self.folders() {
-            if !running.contains(&attempt) {
-                self.clear(attempt, alive.get(&attempt).cloned().flatten().as_deref());
-            }
-        }
-        alive.keys().filter(|attempt| !running.contains(attempt)).copied().collect()
+        alive.keys().filter(|attempt| !adopted.contains(attempt)).copied().collect()
     }
 
-    fn watch(
-        &self,
-        attempt: AttemptKey,
-        pidfd: OwnedFd,
-        child: Option<Child>,
-        instance: Option<String>,
-    ) {
+    fn watch(&self, attempt: AttemptKey, pidfd: OwnedFd, found: Found) {
+        let Found { child, words, instance } = found;
         let pidfd = Arc::new(pidfd);
         self.inner.running().insert(attempt, Running { pidfd: pidfd.clone(), instance });
         let pool = self.clone();
@@ -240,7 +257,7 @@ impl LocalPool {
             }
             let ended = tokio::task::spawn_blocking(move || {
                 let status = child.and_then(|mut child| child.wait().ok());
-                let words = pool.last_words(attempt, status);
+                let words = last_words(words.as_ref(), status);
                 let instance = pool.inner.running().get(&attempt).and_then(|r| r.instance.clone());
                 pool.clear(attempt, instance.as_deref());
                 // In this order: at every moment it has a runner or had one.
@@ -252,49 +269,43 @@ impl LocalPool {
         });
     }
 
-    fn last_words(&self, attempt: AttemptKey, status: Option<std::process::ExitStatus>) -> String {
-        use std::io::Read as _;
-        let mut words = String::new();
-        if let Ok(file) = fs::File::open(self.folder(attempt).join("runner.err")) {
-            let mut bytes = Vec::new();
-            let _unreadable = file.take(LAST_WORDS).read_to_end(&mut bytes);
-            words = String::from_utf8_lossy(&bytes).trim().to_owned();
-        }
-        match status {
-            Some(status) if words.is_empty() => {
-                format!("the runner ended without a verdict: {status}")
-            }
-            Some(status) => format!("the runner ended without a verdict: {status}: {words}"),
-            None if words.is_empty() => "the runner ended without a verdict".into(),
-            None => format!("the runner ended without a verdict: {words}"),
-        }
-    }
-
     /// Kills whatever an attempt has left and removes its folder. A runner that ended well has done
-    /// both, the folder last.
+    /// both, the folder last. What does not go at once is tried again.
     fn clear(&self, attempt: AttemptKey, instance: Option<&str>) {
-        let folder = self.folder(attempt);
-        if folder.symlink_metadata().is_err() {
+        if self.sweep(attempt, instance).is_ok() {
             return;
         }
-        if let Err(error) = hgci_runner::reap::sweep(&folder, instance) {
-            tracing::warn!(%attempt, %error, "could not remove all that an attempt left behind");
+        // From now on the folder may go at any time: no other runner gets it.
+        self.inner.ends(attempt);
+        let (pool, instance) = (self.clone(), instance.map(str::to_owned));
+        self.inner.runtime.spawn(async move {
+            let mut last = String::new();
+            for wait in TRY_AGAIN {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                let (pool, instance) = (pool.clone(), instance.clone());
+                let swept = move || pool.sweep(attempt, instance.as_deref());
+                match tokio::task::spawn_blocking(swept).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => last = error.to_string(),
+                    Err(error) => last = error.to_string(),
+                }
+            }
+            tracing::warn!(%attempt, error = last, "could not remove what an attempt left behind");
+        });
+    }
+
+    fn sweep(&self, attempt: AttemptKey, instance: Option<&str>) -> Result<(), SweepError> {
+        let folder = self.folder(attempt);
+        match folder.symlink_metadata() {
+            Err(_) => Ok(()),
+            Ok(_) => hgci_runner::reap::sweep(&folder, instance),
         }
     }
 
-    fn folders(&self) -> Vec<AttemptKey> {
+    /// The attempts that have a folder.
+    fn folders(&self) -> BTreeSet<AttemptKey> {
         let entries = fs::read_dir(&self.inner.work).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-    }
-
-    fn find_runners(&self) -> Vec<(AttemptKey, Pid)> {
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        processes
-            .filter_map(|entry| {
-                let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-                Some((attempt_of(pid, &self.inner.work)?, pid))
-            })
-            .collect()
     }
 }
 
@@ -319,14 +330,23 @@ impl Inner {
     }
 }
 
-/// The attempt that a process is the runner of, where its folder is in `work`.
-fn attempt_of(pid: Pid, work: &Path) -> Option<AttemptKey> {
-    let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
-    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
-    let value = |option: &[u8]| {
-        let at = words.iter().position(|word| *word == option)?;
-        std::str::from_utf8(words.get(at + 1)?).ok()
-    };
-    let attempt = value(b"--attempt")?.parse::<AttemptKey>().ok()?;
-    (Path::new(value(b"--work")?) == work.join(attempt.to_string())).then_some(attempt)
+/// What a runner says, for reading; there is nothing to be waited for, whatever a job put there.
+fn open_words(folder: &Path) -> io::Result<fs::File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    fs::File::options().read(true).custom_flags(flags).open(folder.join(WORDS))
+}
+
+/// Why a runner ended, in its own words where it had some.
+fn last_words(words: Option<&fs::File>, status: Option<std::process::ExitStatus>) -> String {
+    let mut bytes = [0; LAST_WORDS];
+    let read = words.and_then(|words| words.read_at(&mut bytes, 0).ok()).unwrap_or(0);
+    let said = String::from_utf8_lossy(&bytes[..read]);
+    let mut why = String::from("the runner ended without a verdict");
+    if let Some(status) = status {
+        why += &format!(": {status}");
+    }
+    match said.trim() {
+        "" => why,
+        said => format!("{why}: {said}"),
+    }
 }

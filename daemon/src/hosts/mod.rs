@@ -10,6 +10,7 @@
 
 mod local;
 mod pools;
+mod record;
 
 pub use local::LocalPool;
 pub use pools::Pools;

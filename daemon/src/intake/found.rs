@@ -1,4 +1,4 @@
-//! Changesets that were found before their hook spoke, so that the hook finds their push.
+//! Which pushes changesets were taken in with lately, so that a hook that speaks late finds theirs.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -9,19 +9,28 @@ use hgci_core::{Node, PushId};
 /// of its own, without builds.
 const REMEMBERED: usize = 20_000;
 
-/// The pushes of changesets that reconciling has found lately.
+/// The push of a changeset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was found before a hook spoke.
+    Found(PushId),
+    /// Its hook has told of it.
+    Told(PushId),
+}
+
+/// The pushes of changesets that were taken in lately.
 #[derive(Debug, Default)]
 pub struct Found(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    pushes: HashMap<(String, Node), PushId>,
+    pushes: HashMap<(String, Node), Known>,
     order: VecDeque<(String, Node)>,
 }
 
 impl Found {
     /// Remembers the push of changesets.
-    pub fn add(&self, repo: &str, nodes: &[Node], push: PushId) {
+    pub fn add(&self, repo: &str, nodes: &[Node], push: Known) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The last ones are those that a hook names.
         for node in &nodes[nodes.len().saturating_sub(REMEMBERED)..] {
@@ -38,7 +47,7 @@ impl Found {
     }
 
     /// The push that a changeset was taken in with.
-    pub fn push_of(&self, repo: &str, node: &Node) -> Option<PushId> {
+    pub fn push_of(&self, repo: &str, node: &Node) -> Option<Known> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.pushes.get(&(repo.to_owned(), *node)).copied()
     }
@@ -51,8 +60,8 @@ mod tests {
     #[test]
     fn a_late_hook_finds_the_push_of_its_changesets() {
         let found = Found::default();
-        found.add("widgets", &[Node([1; 20]), Node([2; 20])], PushId(7));
-        assert_eq!(found.push_of("widgets", &Node([2; 20])), Some(PushId(7)));
+        found.add("widgets", &[Node([1; 20]), Node([2; 20])], Known::Found(PushId(7)));
+        assert_eq!(found.push_of("widgets", &Node([2; 20])), Some(Known::Found(PushId(7))));
         assert_eq!(found.push_of("gadgets", &Node([2; 20])), None);
     }
 
@@ -65,9 +74,9 @@ mod tests {
             node
         };
         let nodes: Vec<Node> = (0..REMEMBERED + 10).map(node).collect();
-        found.add("widgets", &nodes[..10], PushId(1));
-        found.add("widgets", &nodes[10..], PushId(2));
+        found.add("widgets", &nodes[..10], Known::Found(PushId(1)));
+        found.add("widgets", &nodes[10..], Known::Told(PushId(2)));
         assert_eq!(found.push_of("widgets", &node(0)), None);
-        assert_eq!(found.push_of("widgets", &node(REMEMBERED + 9)), Some(PushId(2)));
+        assert_eq!(found.push_of("widgets", &node(REMEMBERED + 9)), Some(Known::Told(PushId(2))));
     }
 }

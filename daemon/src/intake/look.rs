@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hgci_core::engine::{NewBuild, Trigger};
+use hgci_core::engine::{NewBuild, NoPlan, Trigger};
 use hgci_core::job::Plan;
 use hgci_core::push::Push;
-use hgci_core::{Node, PushId, document, pipeline, plan};
-use hgci_repo::{Difference, Mark, Reader, Rev, mark};
+use hgci_core::{Node, document, pipeline, plan};
+use hgci_repo::{Difference, Error, Mark, Reader, Rev, mark};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::pusher::lane;
 use super::split::{self, Span};
@@ -17,6 +18,12 @@ use crate::config::BuildPolicy;
 
 /// The most that a pipeline's file may have; the parser says the same of larger ones.
 const MAX_PIPELINE: u64 = (1 << 20) + 1;
+
+/// The most bytes of pipelines that differ, in one push: their plans are in memory together.
+const MAX_PIPELINES: usize = 8 << 20;
+
+/// The most builds of one push.
+const MAX_BUILDS: usize = 10_000;
 
 /// What the daemon has taken in of a repository, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,15 +52,21 @@ pub struct Policy {
 /// What a look came to.
 #[derive(Debug, Default)]
 pub struct Looked {
-    /// Pushes that are complete now, each with its builds.
+    /// The pushes that waited, complete now, each with its builds.
     pub planned: Vec<(Push, Vec<NewBuild>)>,
+    /// In the order of [`Pushes::hinted`], those that something is there for.
+    pub hinted: Vec<Option<(Push, Vec<NewBuild>)>>,
+    /// What no hook has spoken for, where it was taken in.
+    pub rest: Option<(Push, Vec<NewBuild>)>,
     /// Pages of nodes to be stored with the mark.
     pub pages: Vec<(u32, Vec<u8>)>,
     /// What is taken in now.
     pub seen: Seen,
     /// Something is there that no hook has spoken for yet: look again after its deadline.
     pub left: bool,
-    /// Changesets that no hook had spoken for, and that were taken in.
+    /// The first and the last changeset of that.
+    pub ends: Option<(Node, Node)>,
+    /// The changesets of `rest`.
     pub found: Vec<Node>,
     /// What is to be built again, where there is any.
     pub again: Option<(Push, Vec<NewBuild>)>,
@@ -64,13 +77,27 @@ pub struct Looked {
 pub struct Pushes<'a> {
     /// Pushes that wait for their plan, by number.
     pub waiting: &'a [Push],
-    /// A push without changesets: it has what moved, if something did and no other push has it.
-    pub moved: Option<&'a Push>,
-    /// Who gets what no hook has spoken for; `None`: leave it, the hook may be under way.
-    pub rest: Option<&'a Push>,
+    /// Pushes that there may be nothing for: they get the changesets that they name, and what moved
+    /// where no other push has it.
+    pub hinted: &'a [Push],
+    /// Who gets what no hook has spoken for, up to this changeset; `None`: leave it, the hook may be
+    /// under way.
+    pub rest: Option<(&'a Push, Option<Node>)>,
     /// Builds that were lost: changesets that are to be built though they were seen, and who gets
     /// them.
     pub again: Option<(&'a Push, &'a [Node])>,
+    /// What changesets come to that cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// What a changeset that cannot be read comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The look fails, to be tried again: somebody may be writing, or the machine be in trouble.
+    #[default]
+    Fails,
+    /// A build that says so, or one changeset would hold up all others for ever.
+    Ends,
 }
 
 /// Compares the repository with what was seen and plans pushes. `built` tells whether a changeset
@@ -87,9 +114,9 @@ pub fn look(
     now_ms: i64,
     page: impl FnMut(u32) -> Option<Vec<u8>>,
 ) -> hgci_repo::Result<Looked> {
-    let planner = Planner { reader, policy, built };
-    let spans: Vec<(PushId, Option<Span>)> =
-        pushes.waiting.iter().map(|push| (push.id, span(reader, push.first, push.last))).collect();
+    let planner = Planner { reader, policy, unreadable: pushes.unreadable, built };
+    let named = pushes.waiting.iter().chain(pushes.hinted);
+    let spans: Vec<Option<Span>> = named.map(|push| span(reader, push.first, push.last)).collect();
     let old = match seen {
         Some(seen) => seen.clone(),
         None => Seen { adopted_ms: now_ms, ..Seen::default() },
@@ -99,7 +126,7 @@ pub fn look(
         None => Difference::default(),
     };
     let mut new: BTreeSet<u32> = difference.new.iter().cloned().flatten().collect();
-    for (push, (_, span)) in pushes.waiting.iter().zip(&spans) {
+    for (push, span) in pushes.waiting.iter().zip(&spans) {
         // Pushed before the repository was adopted, but with its hooks in place.
         if seen.is_none_or(|seen| push.received <= seen.adopted_ms) {
             new.extend(span.iter().cloned().flatten());
@@ -117,27 +144,36 @@ pub fn look(
     let mut moves = Some(&difference).filter(|_| has_moves);
 
     let mut looked = Looked::default();
-    for push in pushes.waiting {
-        let revs = split.pushes.get(&push.id).map(Vec::as_slice).unwrap_or_default();
+    let (mut waiting, mut left) = (split.pushes, split.left);
+    let hinted = waiting.split_off(pushes.waiting.len());
+    for (push, revs) in pushes.waiting.iter().zip(&waiting) {
         looked.planned.push(planner.complete(push.clone(), revs, moves.take())?);
     }
-    if let (Some(push), Some(moves)) = (pushes.moved, moves.take_if(|_| pushes.moved.is_some())) {
-        looked.planned.push(planner.complete(push.clone(), &[], Some(moves))?);
+    for (push, revs) in pushes.hinted.iter().zip(&hinted) {
+        let has_any = !revs.is_empty() || (push.last.is_none() && moves.is_some());
+        let planned = has_any.then(|| planner.complete(push.clone(), revs, moves.take()));
+        looked.hinted.push(planned.transpose()?);
     }
-    let mut left = !split.left.is_empty();
-    if let Some(push) = pushes.rest
-        && (left || moves.is_some())
-    {
-        looked.planned.push(planner.complete(push.clone(), &split.left, moves.take())?);
-        looked.found = split.left.iter().filter_map(|rev| reader.node(Rev(*rev))).collect();
-        left = false;
+    let mut parts: Vec<Vec<u32>> = waiting.into_iter().chain(hinted).collect();
+    if let Some((push, last)) = pushes.rest {
+        // What came after it has a hook that may be under way.
+        let last = last.and_then(|node| reader.rev(&node));
+        let end = left.partition_point(|rev| last.is_some_and(|last| *rev <= last.0));
+        let rest: Vec<u32> = left.drain(..end).collect();
+        if !rest.is_empty() || moves.is_some() {
+            looked.rest = Some(planner.complete(push.clone(), &rest, moves.take())?);
+            looked.found = rest.iter().filter_map(|rev| reader.node(Rev(*rev))).collect();
+            parts.push(rest);
+        }
     }
     if let Some((push, nodes)) = pushes.again {
         looked.again = planner.again(push.clone(), nodes)?;
     }
-    looked.left = left || moves.is_some();
-    looked.seen = advance(reader, seen.is_some(), &split, old, left, moves.is_some())?;
-    if !left {
+    looked.left = !left.is_empty() || moves.is_some();
+    looked.ends = ends(reader, &left);
+    let is_all = left.is_empty();
+    looked.seen = advance(reader, seen.is_some(), &parts, old, !is_all, moves.is_some())?;
+    if is_all {
         looked.pages = match seen {
             Some(_) => difference.pages(reader).collect(),
             None => mark::pages(reader).collect(),
@@ -147,11 +183,11 @@ pub fn look(
 }
 
 /// What is seen after a look. The mark moves only when no changeset behind it is left; until then
-/// what pushes have got is remembered apart.
+/// what pushes have got, `parts`, is remembered apart.
 fn advance(
     reader: &Reader,
     was_seen: bool,
-    split: &split::Split,
+    parts: &[Vec<u32>],
     old: Seen,
     left: bool,
     moves_left: bool,
@@ -169,19 +205,18 @@ fn advance(
     next.mark.bookmarks = moved.bookmarks;
     next.mark.obsstore = moved.obsstore;
     if left {
-        for revs in split.pushes.values() {
-            let ends = revs.first().zip(revs.last());
-            let nodes = ends.and_then(|(first, last)| {
-                Some((reader.node(Rev(*first))?, reader.node(Rev(*last))?))
-            });
-            next.taken.extend(nodes);
-        }
+        next.taken.extend(parts.iter().filter_map(|revs| ends(reader, revs)));
     }
     Ok(next)
 }
 
+/// The first and the last changeset of these.
+fn ends(reader: &Reader, revs: &[u32]) -> Option<(Node, Node)> {
+    Some((reader.node(Rev(*revs.first()?))?, reader.node(Rev(*revs.last()?))?))
+}
+
 /// The revision numbers from one node to the other; of one alone where the other is gone.
-fn span(reader: &Reader, first: Option<Node>, last: Option<Node>) -> Option<Span> {
+pub fn span(reader: &Reader, first: Option<Node>, last: Option<Node>) -> Option<Span> {
     let rev = |node: Option<Node>| reader.rev(&node?).map(|rev| rev.0);
     let (first, last) = (rev(first), rev(last));
     Some(first.or(last)?..=last.or(first)?)
@@ -191,6 +226,7 @@ fn span(reader: &Reader, first: Option<Node>, last: Option<Node>) -> Option<Span
 struct Planner<'a> {
     reader: &'a Reader,
     policy: &'a Policy,
+    unreadable: Unreadable,
     built: &'a dyn Fn(&Node) -> bool,
 }
 
@@ -224,10 +260,17 @@ impl Planner<'_> {
             BuildPolicy::Every => nodes(revs),
             BuildPolicy::Tip => nodes(&revs[revs.len().saturating_sub(1)..]),
         };
+        let too_many = candidates.len().saturating_sub(MAX_BUILDS);
+        if too_many > 0 {
+            push.no_build = Some(format!(
+                "{too_many} of its changesets have none: a push has at most {MAX_BUILDS} builds, \
+                 of its newest changesets"
+            ));
+        }
         let mut builds = Vec::new();
         let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut plans = Plans::default();
-        for node in candidates {
+        let mut plans = Plans::of_at_most(MAX_PIPELINES);
+        for node in candidates.into_iter().skip(too_many) {
             match self.plan(&push, node, &mut plans)? {
                 Ok(build) => builds.push(build),
                 Err(why) => *reasons.entry(why).or_default() += 1,
@@ -255,7 +298,8 @@ impl Planner<'_> {
             nodes.into_iter().filter_map(|node| Some((self.reader.rev(node)?, *node))).collect();
         there.sort_unstable();
         let mut builds = Vec::new();
-        let mut plans = Plans::default();
+        // They had their plans before.
+        let mut plans = Plans::of_at_most(usize::MAX);
         for (_, node) in there {
             builds.extend(self.plan(&push, node, &mut plans)?);
         }
@@ -277,41 +321,107 @@ impl Planner<'_> {
         if self.reader.is_obsolete(&node)? {
             return Ok(Err("its changesets are obsolete"));
         }
-        let plan = match self.reader.file(&node, pipeline::FILE, MAX_PIPELINE) {
-            Ok(Some(text)) => plans.of(text),
-            Ok(None) => return Ok(Err("there is no .hgci.toml")),
-            Err(hgci_repo::Error::TooLarge { size, .. }) => {
-                Err(document::too_large(pipeline::FILE, size).to_string())
+        let (mut branch, mut author, mut description) = Default::default();
+        let plan = match self.reader.changeset(&node) {
+            Ok(changeset) => {
+                description = changeset.summary().chars().take(200).collect();
+                (branch, author) = (changeset.branch, changeset.author);
+                match self.reader.file(&node, pipeline::FILE, MAX_PIPELINE) {
+                    Ok(Some(text)) => plans.of(text).map_err(NoPlan::Malformed),
+                    Ok(None) => return Ok(Err("there is no .hgci.toml")),
+                    Err(Error::TooLarge { what, size, .. }) if what == pipeline::FILE => {
+                        let mistake = document::too_large(pipeline::FILE, size);
+                        Err(NoPlan::Malformed(mistake.to_string()))
+                    }
+                    Err(error) => Err(self.no_plan(pipeline::FILE, error)?),
+                }
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(self.no_plan("the changeset", error)?),
         };
-        let changeset = self.reader.changeset(&node)?;
         let phase = self.reader.phase(&node)?;
         Ok(Ok(NewBuild {
             repo: self.policy.repo.clone(),
             node,
             trigger: Trigger::Push,
-            description: changeset.summary().chars().take(200).collect(),
-            branch: changeset.branch,
-            author: changeset.author,
+            branch,
+            author,
+            description,
             lane: lane(phase, push.user.as_deref(), self.policy.trusted.as_deref()),
             plan,
         }))
     }
+
+    /// What is said of a changeset that cannot be read, once it is time to. What it is made of is
+    /// its own fault; all else is the machine's.
+    fn no_plan(&self, what: &str, error: Error) -> hgci_repo::Result<NoPlan> {
+        let why = format!("{what} cannot be read: {error}");
+        match error {
+            Error::TooLarge { .. } => Ok(NoPlan::Malformed(why)),
+            // Whoever writes now may be what makes it unreadable.
+            _ if self.unreadable == Unreadable::Fails || self.reader.is_locked() => Err(error),
+            Error::Corrupt { .. } => Ok(NoPlan::Malformed(why)),
+            _ => Ok(NoPlan::Unreadable(why)),
+        }
+    }
 }
 
-/// Plans of pipelines by their text: most changesets of a push have the same.
-#[derive(Default)]
-struct Plans(BTreeMap<Vec<u8>, Result<Arc<Plan>, String>>);
+/// Plans of pipelines by the hash of their text: most changesets of a push have the same.
+struct Plans {
+    known: BTreeMap<[u8; 32], Result<Arc<Plan>, String>>,
+    /// How many bytes may still be read.
+    room: usize,
+    most: usize,
+}
 
 impl Plans {
+    fn of_at_most(most: usize) -> Plans {
+        Plans { known: BTreeMap::new(), room: most, most }
+    }
+
     fn of(&mut self, text: Vec<u8>) -> Result<Arc<Plan>, String> {
-        let parse = |text: &Vec<u8>| match pipeline::parse(pipeline::FILE, text) {
+        let name = Sha256::digest(&text).into();
+        if let Some(known) = self.known.get(&name) {
+            return known.clone();
+        }
+        let Some(room) = self.room.checked_sub(text.len()) else {
+            return Err(format!(
+                "{}: the pipelines of this push that differ have more than {} MiB together; push \
+                 fewer changesets at once",
+                pipeline::FILE,
+                self.most >> 20
+            ));
+        };
+        self.room = room;
+        let planned = match pipeline::parse(pipeline::FILE, &text) {
             Ok(pipeline) => Ok(Arc::new(plan::plan(&pipeline))),
             Err(mistakes) => {
                 Err(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
             }
         };
-        self.0.entry(text).or_insert_with_key(parse).clone()
+        self.known.insert(name, planned.clone());
+        planned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipeline of about half a mebibyte, unlike those with another number.
+    fn large(n: usize) -> Vec<u8> {
+        let text = "x".repeat(50_000);
+        let jobs = (0..10).map(|job| format!("[job.j{job}]\nrun = \"true {n} {text}\"\n"));
+        format!("version = 1\n{}", jobs.collect::<String>()).into_bytes()
+    }
+
+    #[test]
+    fn plans_of_one_push_are_bounded_and_the_same_text_is_one() {
+        let mut plans = Plans::of_at_most(1 << 20);
+        let first = plans.of(large(1)).unwrap();
+        assert!((0..100).all(|_| Arc::ptr_eq(&plans.of(large(1)).unwrap(), &first)));
+        plans.of(large(2)).unwrap();
+        let why = plans.of(large(3)).unwrap_err();
+        assert!(why.contains("more than 1 MiB together"), "{why}");
+        assert!(plans.of(large(2)).is_ok() && plans.known.len() == 2);
     }
 }

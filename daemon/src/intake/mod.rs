@@ -10,7 +10,8 @@
 //! - `pusher`: who pushed, and the lane (pure)
 //! - `planned`: pushes that were read, and their builds, go to the engine
 //! - `marks`: what was seen, in the store
-//! - `found`: pushes that were found before their hooks spoke
+//! - `found`: which pushes changesets were taken in with lately, for hooks that speak of them late
+//! - `late`: what such a hook adds to a push that is there, and to which of its builds
 //! - `taken`: a copy of what was seen, in the repository itself; `keeper` keeps it
 //! - `spool`: hints that hooks left in the repository
 //! - `watch`: hears of files in spools
@@ -18,6 +19,7 @@
 
 mod found;
 mod keeper;
+mod late;
 mod look;
 mod marks;
 mod planned;
@@ -36,7 +38,7 @@ use std::time::Duration;
 
 use hgci_api::hook::{Hint, Hinted};
 use hgci_core::PushId;
-use hgci_core::engine::{Amendment, Event};
+use hgci_core::engine::Event;
 use hgci_core::push::{Push, Via};
 use hgci_repo::Repository;
 use tokio::sync::{mpsc, oneshot};
@@ -46,10 +48,13 @@ use crate::losses::Losses;
 use crate::scheduler::{NotRecorded, Scheduler, Turn};
 use crate::store::Store;
 
-use found::Found;
+use found::{Found, Known};
 pub use look::Policy;
 use watch::Watch;
 use worker::{Request, Worker};
+
+/// What Mercurial calls the transaction in which a strip puts back what it has taken off.
+const STRIP: &str = "strip";
 
 /// A hint that is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -211,9 +216,9 @@ impl Intake {
         let Handle { served, requests } = self.by_path(&hint.repo)?;
         check(&hint)?;
         let user = pusher::pusher(&hint.url, Some(&account), &served.frontends);
-        if hint.last.is_none() && hint.first.is_none() {
+        let push = blank(&served.policy.repo, &hint, Via::Hook, user);
+        if self.must_look_first(&push) {
             let (done, looked) = oneshot::channel();
-            let push = blank(&served.policy.repo, &hint, Via::Hook, user);
             let _ended = requests.send(Request::Hinted { push: Box::new(push), done });
             // The look goes on when the hook does not wait for it.
             let push = looked
@@ -222,8 +227,7 @@ impl Intake {
             return Ok(hinted(push.map_err(NotRecorded)?));
         }
         let wait = Duration::from_millis(hint.wait_ms.min(60_000));
-        let id =
-            self.receive(blank(&served.policy.repo, &hint, Via::Hook, user), &requests).await?;
+        let id = self.receive(push, &requests).await?;
         let mut answer = hinted(Some(id));
         if !wait.is_zero() {
             let (done, planned) = oneshot::channel();
@@ -235,16 +239,25 @@ impl Intake {
         Ok(answer)
     }
 
-    /// Takes a hint from a spool; the worker that reads it looks at the repository right after.
-    async fn record(&self, hint: Hint, account: String) -> Result<(), NotTaken> {
+    /// Takes a hint from a spool. Returns a push that is to be looked for, where the worker, which
+    /// looks at the repository right after, has to say whether there is one.
+    async fn record(&self, hint: Hint, account: String) -> Result<Option<Push>, NotTaken> {
         let Handle { served, requests } = self.by_path(&hint.repo)?;
         check(&hint)?;
-        if hint.last.is_some() || hint.first.is_some() {
-            let user = pusher::pusher(&hint.url, Some(&account), &served.frontends);
-            let push = blank(&served.policy.repo, &hint, Via::Spool, user);
-            self.receive(push, &requests).await?;
+        let user = pusher::pusher(&hint.url, Some(&account), &served.frontends);
+        let push = blank(&served.policy.repo, &hint, Via::Spool, user);
+        if self.must_look_first(&push) {
+            return Ok(Some(push));
         }
-        Ok(())
+        self.receive(push, &requests).await?;
+        Ok(None)
+    }
+
+    /// Whether only a look can tell if there is a difference: the hint names no changesets, or
+    /// those that another hook has told of.
+    fn must_look_first(&self, push: &Push) -> bool {
+        let known = |last| self.inner.found.push_of(&push.repo, &last);
+        push.last.is_none_or(|last| matches!(known(last), Some(Known::Told(_))))
     }
 
     /// Records a push, or finds it.
@@ -253,10 +266,15 @@ impl Intake {
         push: Push,
         requests: &mpsc::UnboundedSender<Request>,
     ) -> Result<PushId, NotRecorded> {
-        let found = push.last.and_then(|last| self.inner.found.push_of(&push.repo, &last));
+        let known = push.last.and_then(|last| self.inner.found.push_of(&push.repo, &last));
+        let found = match known {
+            Some(Known::Found(id)) => Some(id),
+            _ => None,
+        };
+        let hint = push.clone();
         let id = self.inner.scheduler.act(move |turn| receive(turn, push, found)).await??;
-        if found.is_some() {
-            let _ended = requests.send(Request::Lift(id));
+        if found == Some(id) {
+            let _ended = requests.send(Request::Lift(id, Box::new(hint)));
         }
         Ok(id)
     }
@@ -370,7 +388,7 @@ fn receive(turn: &mut Turn, mut push: Push, found: Option<PushId>) -> Result<Pus
     let repo = push.repo.clone();
     let id = match found {
         Some(id) => {
-            turn.step(Event::Amended { push: id, amendment: amendment(&push) });
+            late::amend(turn, id, &push)?;
             id
         }
         None => {
@@ -386,20 +404,14 @@ fn receive(turn: &mut Turn, mut push: Push, found: Option<PushId>) -> Result<Pus
     Ok(id)
 }
 
-fn amendment(push: &Push) -> Amendment {
-    Amendment {
-        via: Some(push.via),
-        txid: push.txid.clone(),
-        source: Some(push.source.clone()),
-        user: push.user.clone(),
-        url: push.url.clone(),
-        trusted: Vec::new(),
-    }
-}
-
 /// A push as far as its hint tells.
 fn blank(repo: &str, hint: &Hint, via: Via, user: Option<String>) -> Push {
     let pushvars = hint.pushvars.iter().take(Push::MAX_LISTED);
+    // What a strip puts back others have pushed: whoever strips does not answer for it.
+    let (first, last) = match hint.source == STRIP {
+        true => (None, None),
+        false => (hint.first.or(hint.last), hint.last.or(hint.first)),
+    };
     Push {
         id: PushId(0),
         repo: repo.to_owned(),
@@ -409,8 +421,8 @@ fn blank(repo: &str, hint: &Hint, via: Via, user: Option<String>) -> Push {
         source: hint.source.clone(),
         user,
         url: Some(hint.url.clone()).filter(|url| !url.is_empty()),
-        first: hint.first.or(hint.last),
-        last: hint.last.or(hint.first),
+        first,
+        last,
         changesets: hint.changesets.unwrap_or(0),
         heads: Vec::new(),
         phases: Vec::new(),

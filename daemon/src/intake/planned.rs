@@ -1,8 +1,8 @@
 //! Tells the engine of pushes that were read, within a turn.
 
 use hgci_core::engine::{Event, NewBuild, Reply};
-use hgci_core::push::{Push, Via};
-use hgci_core::{BuildId, PushId};
+use hgci_core::push::Push;
+use hgci_core::{BuildId, Node, PushId};
 
 use super::taken::Made;
 use crate::scheduler::{NotRecorded, Records, Turn};
@@ -35,7 +35,8 @@ impl Planned {
 /// A push as it was recorded.
 pub(super) struct Recorded {
     pub push: PushId,
-    pub via: Via,
+    /// The last of its changesets.
+    pub last: Option<Node>,
     pub planned: Planned,
     pub made: Vec<Made>,
 }
@@ -87,12 +88,13 @@ pub(super) fn plan(
     let mistakes: Vec<String> = new
         .iter()
         .filter_map(|build| build.plan.as_ref().err())
-        .flat_map(|message| message.lines().map(str::to_owned))
+        .flat_map(|why| why.message().lines().map(str::to_owned))
         .take(20)
         .collect();
     let jobs =
         new.iter().filter_map(|build| build.plan.as_ref().ok()).map(|plan| plan.jobs.len()).sum();
-    let (id, via, no_build) = (push.id, push.via, push.no_build.clone());
+    let (id, no_build) = (push.id, push.no_build.clone());
+    let last = push.last.filter(|_| push.changesets > 0);
     let builds = match turn.step(Event::Planned { push, builds: new }) {
         Reply::Planned(builds) => builds,
         _ => Vec::new(),
@@ -101,5 +103,5 @@ pub(super) fn plan(
     let made = rows.map(|row| Made { push: id, build: row.id, node: row.node }).collect();
     let builds = builds.len();
     let no_build = no_build.filter(|_| builds == 0);
-    Ok(Recorded { push: id, via, planned: Planned { builds, jobs, mistakes, no_build }, made })
+    Ok(Recorded { push: id, last, planned: Planned { builds, jobs, mistakes, no_build }, made })
 }

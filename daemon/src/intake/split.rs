@@ -3,10 +3,7 @@
 //! A transaction appends its changesets, so a push is a run of revision numbers. What no hint
 //! speaks for is left over: a hook that has not spoken yet, or one that never will.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-
-use hgci_core::PushId;
 
 /// The revision numbers that a push is said to have brought, as they are now.
 pub type Span = RangeInclusive<u32>;
@@ -14,15 +11,15 @@ pub type Span = RangeInclusive<u32>;
 /// Which of `new` each push has, and which none has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// By push, in ascending order; a push without any is there, too.
-    pub pushes: BTreeMap<PushId, Vec<u32>>,
+    /// Of each push, in ascending order.
+    pub pushes: Vec<Vec<u32>>,
     /// The rest, in ascending order.
     pub left: Vec<u32>,
 }
 
 /// Splits `new`, in ascending order, among `pushes`. `taken` is what earlier pushes have got.
 /// Where spans overlap the earlier push has it.
-pub fn split(new: &[u32], taken: &[Span], pushes: &[(PushId, Option<Span>)]) -> Split {
+pub fn split(new: &[u32], taken: &[Span], pushes: &[Option<Span>]) -> Split {
     let mut split = Split::default();
     let mut claimed = vec![false; new.len()];
     let within = |span: &Span| {
@@ -33,13 +30,14 @@ pub fn split(new: &[u32], taken: &[Span], pushes: &[(PushId, Option<Span>)]) -> 
     for span in taken {
         claimed[within(span)].fill(true);
     }
-    for (push, span) in pushes {
-        let revs = split.pushes.entry(*push).or_default();
+    for span in pushes {
+        let mut revs = Vec::new();
         for at in span.iter().flat_map(&within) {
             if !std::mem::replace(&mut claimed[at], true) {
                 revs.push(new[at]);
             }
         }
+        split.pushes.push(revs);
     }
     split.left =
         new.iter().zip(claimed).filter(|(_, claimed)| !claimed).map(|(rev, _)| *rev).collect();
@@ -50,38 +48,38 @@ pub fn split(new: &[u32], taken: &[Span], pushes: &[(PushId, Option<Span>)]) -> 
 mod tests {
     use super::*;
 
-    fn of(pushes: &[(u64, &[u32])], left: &[u32]) -> Split {
-        let pushes = pushes.iter().map(|(push, revs)| (PushId(*push), revs.to_vec())).collect();
+    fn of(pushes: &[&[u32]], left: &[u32]) -> Split {
+        let pushes = pushes.iter().map(|revs| revs.to_vec()).collect();
         Split { pushes, left: left.to_vec() }
     }
 
     #[test]
     fn each_push_gets_its_own_and_the_rest_is_left() {
-        let pushes = [(PushId(1), Some(10..=12)), (PushId(2), Some(14..=14))];
+        let pushes = [Some(10..=12), Some(14..=14)];
         assert_eq!(
             split(&[10, 11, 12, 13, 14, 15], &[], &pushes),
-            of(&[(1, &[10, 11, 12]), (2, &[14])], &[13, 15])
+            of(&[&[10, 11, 12], &[14]], &[13, 15])
         );
     }
 
     #[test]
     fn what_is_not_new_is_nobodys() {
-        let pushes = [(PushId(1), Some(3..=5)), (PushId(2), None)];
-        assert_eq!(split(&[], &[], &pushes), of(&[(1, &[]), (2, &[])], &[]));
-        assert_eq!(split(&[5, 6], &[], &pushes), of(&[(1, &[5]), (2, &[])], &[6]));
+        let pushes = [Some(3..=5), None];
+        assert_eq!(split(&[], &[], &pushes), of(&[&[], &[]], &[]));
+        assert_eq!(split(&[5, 6], &[], &pushes), of(&[&[5], &[]], &[6]));
     }
 
     #[test]
     fn nothing_is_taken_twice() {
-        let pushes = [(PushId(1), Some(1..=2)), (PushId(2), Some(2..=3))];
-        assert_eq!(split(&[1, 2, 3, 4], &[4..=4], &pushes), of(&[(1, &[1, 2]), (2, &[3])], &[]));
+        let pushes = [Some(1..=2), Some(2..=3)];
+        assert_eq!(split(&[1, 2, 3, 4], &[4..=4], &pushes), of(&[&[1, 2], &[3]], &[]));
     }
 
     #[test]
     fn a_span_that_ends_before_it_starts_is_empty() {
         // A strip can put the first changeset of a push behind its last.
         #[expect(clippy::reversed_empty_ranges)]
-        let pushes = [(PushId(1), Some(4..=2))];
-        assert_eq!(split(&[1, 2, 3, 4], &[], &pushes), of(&[(1, &[])], &[1, 2, 3, 4]));
+        let pushes = [Some(4..=2)];
+        assert_eq!(split(&[1, 2, 3, 4], &[], &pushes), of(&[&[]], &[1, 2, 3, 4]));
     }
 }

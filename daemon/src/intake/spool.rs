@@ -1,12 +1,15 @@
 //! Hints that hooks left in the repository while the daemon could not answer.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use hgci_core::push::Push;
 use hgci_hooks::adoption::{self, Adoption};
 use hgci_hooks::spool;
 
 use super::{Intake, NotTaken, Served};
 use crate::accounts;
+use crate::clock::wall_ms;
 
 /// The most files that are read in one go; the rest comes with the next look.
 const MOST: usize = 1000;
@@ -26,8 +29,9 @@ pub enum Drained {
     Waits(String),
 }
 
-/// Takes in what is in the spool, oldest first, and removes what is durable.
-pub async fn drain(intake: &Intake, served: &Served) -> Drained {
+/// Takes in what is in the spool, oldest first, and removes what is durable. Where only a look can
+/// tell whether there is a push, that is added to `open` with its file, to be removed afterwards.
+pub async fn drain(intake: &Intake, served: &Served, open: &mut Vec<(Push, PathBuf)>) -> Drained {
     let repo = &served.policy.repo;
     let hg = served.repository.source().join(".hg");
     prepare(intake, served, &hg);
@@ -50,18 +54,23 @@ pub async fn drain(intake: &Intake, served: &Served) -> Drained {
                 continue;
             }
         };
-        let account = accounts::name_of(spooled.owner);
+        let account = accounts::look_up(spooled.owner).await;
         // Whatever it says, it lies in this repository's spool.
         let mut hint = spooled.hint;
         hint.repo = served.repository.source().to_string_lossy().into_owned();
+        // Nor is it older than its file, or to come.
+        let now = wall_ms();
+        hint.time_ms = hint.time_ms.clamp(spooled.written_ms.min(now), now);
+        if hint.txid.is_empty() {
+            // Whatever is read twice must be known by something.
+            hint.txid = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        }
         match intake.record(hint, account).await {
-            Ok(()) => match std::fs::remove_file(&path) {
-                Ok(()) => moved = true,
-                Err(error) => {
-                    // It comes again with each look, and is one push all the same.
-                    tracing::error!(repo, path = %path.display(), %error, "cannot remove from the spool");
-                }
-            },
+            Ok(None) => moved |= remove(repo, &path),
+            Ok(Some(push)) => {
+                open.push((push, path));
+                moved = true;
+            }
             Err(error @ (NotTaken::Malformed(_) | NotTaken::NotServed(_))) => {
                 tracing::error!(repo, path = %path.display(), %error, "a hint is set aside");
                 moved |= set_aside(&path);
@@ -77,7 +86,7 @@ pub async fn drain(intake: &Intake, served: &Served) -> Drained {
 }
 
 /// Makes the spool and the adoption mark, and watches the spool. What fails is said once a look.
-fn prepare(intake: &Intake, served: &Served, hg: &std::path::Path) {
+fn prepare(intake: &Intake, served: &Served, hg: &Path) {
     let inner = &intake.inner;
     let repo = &served.policy.repo;
     let adoption = Adoption {
@@ -107,8 +116,18 @@ pub fn leave(served: &Served) {
     }
 }
 
+/// Removes a file whose hint is recorded. Whether it is gone.
+pub fn remove(repo: &str, path: &Path) -> bool {
+    let removed = std::fs::remove_file(path);
+    if let Err(error) = &removed {
+        // It comes again with each look, and is one push all the same.
+        tracing::error!(repo, path = %path.display(), %error, "cannot remove from the spool");
+    }
+    removed.is_ok()
+}
+
 /// Out of the way, but there for whoever wants to know. Whether it is.
-fn set_aside(path: &std::path::Path) -> bool {
+fn set_aside(path: &Path) -> bool {
     let aside = path.with_extension("bad");
     std::fs::rename(path, &aside).or_else(|_| std::fs::remove_file(path)).is_ok()
 }

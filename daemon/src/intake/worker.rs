@@ -1,7 +1,7 @@
 //! The task of one repository: collects what is asked of it, looks once for all of it, and records
 //! what it found in one batch with the mark.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,15 @@ use hgci_repo::Repository;
 use hgci_results::{Place, Reader as Results};
 use tokio::sync::{mpsc, oneshot};
 
+use super::found::Known;
 use super::keeper::Keeper;
-use super::look::{Looked, Pushes, Seen, look};
+use super::look::{Looked, Pushes, Seen, Unreadable, look};
 use super::planned::{Planned, Recorded, plan, plan_again};
 use super::spool::{self, Drained};
 use super::taken;
-use super::{Intake, Served, amendment, marks, pusher};
+use super::{Intake, Served, late, marks};
 use crate::clock::wall_ms;
-use crate::scheduler::NotRecorded;
+use crate::scheduler::{NotRecorded, Records};
 use crate::store::StoreError;
 
 /// How many plans are remembered for hooks that want to tell of them.
@@ -38,15 +39,17 @@ pub enum Request {
     Compare,
     /// Read a push and plan its builds.
     Plan(Box<Push>),
-    /// A hint without changesets: record it as a push if something moved.
+    /// A hint that names no changesets, or such as were told of before: record it as a push if
+    /// something is there for it.
     Hinted {
         /// The push, without a number.
         push: Box<Push>,
         /// Told the number, or that there is none.
         done: Told,
     },
-    /// A hook has spoken for a push that was found before: its work may be trusted after all.
-    Lift(PushId),
+    /// A hook has spoken for changesets of a push that was found before: their work may be trusted
+    /// after all.
+    Lift(PushId, Box<Push>),
     /// Tell when the push is planned.
     WhenPlanned {
         /// The push.
@@ -59,6 +62,9 @@ pub enum Request {
 /// The first pause after something could not be taken in; it doubles up to the time between looks.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// So many looks in a row fail before what the machine may be to blame for counts as lasting.
+const UNREAD: u32 = 3;
+
 /// The task.
 pub struct Worker {
     served: Arc<Served>,
@@ -67,17 +73,31 @@ pub struct Worker {
     seen: Option<Option<Seen>>,
     /// What the repository's files were like at the last look that left nothing.
     quiet: Option<Fingerprint>,
-    /// Since when there is something that no hook has spoken for.
-    left_since: Option<Instant>,
+    /// What no hook has spoken for.
+    left: Option<Left>,
     /// Changesets of builds that the store may have lost, until they are planned again.
     lost: Option<Vec<Node>>,
     /// What to say once they are.
     lost_what: Option<String>,
     keeper: Keeper,
-    /// After a failure: when to try again, and the pause that led there.
-    again: Option<(Instant, Duration)>,
+    /// When to try again what could not be taken in.
+    again: Option<Instant>,
+    /// How often in a row it could not. A look that leaves the rest to its hooks does not end the
+    /// row: it is the rest that may be what fails.
+    failures: u32,
+    /// How many of these times the repository could not be read.
+    unread: u32,
     planned: VecDeque<(PushId, Planned)>,
     curious: Vec<(PushId, oneshot::Sender<Planned>)>,
+    /// What was said last of a look that failed.
+    said: Option<String>,
+}
+
+/// Something that no hook has spoken for.
+struct Left {
+    since: Instant,
+    /// Its first and its last changeset then.
+    ends: Option<(Node, Node)>,
 }
 
 /// Who is told which push a hint has become, if any.
@@ -89,9 +109,27 @@ type Fingerprint = Vec<Option<(u64, u64, i64, i64)>>;
 #[derive(Default)]
 struct Wanted {
     plans: Vec<Push>,
-    hinted: Vec<(Push, Told)>,
+    hinted: Vec<(Push, Teller)>,
     looks: Vec<oneshot::Sender<Result<(), String>>>,
-    lifts: Vec<PushId>,
+    lifts: Vec<(PushId, Push)>,
+}
+
+/// How it is told what a hint has become.
+enum Teller {
+    /// Its hook waits.
+    Hook(Told),
+    /// It is in this file of the spool, until it is recorded.
+    Spool(PathBuf),
+}
+
+impl Teller {
+    fn tell(self, repo: &str, push: Result<Option<PushId>, String>) {
+        match self {
+            Teller::Hook(done) => drop(done.send(push)),
+            Teller::Spool(path) if push.is_ok() => drop(spool::remove(repo, &path)),
+            Teller::Spool(_) => {}
+        }
+    }
 }
 
 impl Worker {
@@ -103,13 +141,16 @@ impl Worker {
             intake,
             seen: None,
             quiet: None,
-            left_since: None,
+            left: None,
             lost: None,
             lost_what: None,
             keeper: Keeper::default(),
             again: None,
+            failures: 0,
+            unread: 0,
             planned: VecDeque::new(),
             curious: Vec::new(),
+            said: None,
         };
         tokio::spawn(worker.run(inbox));
         requests
@@ -131,21 +172,23 @@ impl Worker {
                         self.collect(more, &mut wanted);
                     }
                 }
-                Err(_elapsed) => is_idle = self.again.is_none() && self.left_since.is_none(),
+                Err(_elapsed) => is_idle = self.again.is_none() && self.left.is_none(),
             }
-            let drained = spool::drain(&self.intake, &self.served).await;
+            let mut spooled = Vec::new();
+            let drained = spool::drain(&self.intake, &self.served, &mut spooled).await;
+            wanted.hinted.extend(spooled.into_iter().map(|(p, path)| (p, Teller::Spool(path))));
             // What it held comes back at once, to be planned.
             while let Ok(more) = inbox.try_recv() {
                 self.collect(more, &mut wanted);
             }
-            for push in std::mem::take(&mut wanted.lifts) {
-                self.lift(push).await;
+            for (push, hint) in std::mem::take(&mut wanted.lifts) {
+                self.lift(push, hint).await;
             }
             match drained {
                 Drained::All => self.look(wanted, true).await,
                 Drained::More => {
                     self.look(wanted, false).await;
-                    self.again.get_or_insert_with(|| (Instant::now(), RETRY));
+                    self.again.get_or_insert_with(Instant::now);
                 }
                 // A look now would give what the spool tells of to nobody.
                 Drained::Waits(why) => self.put_off(wanted, &why),
@@ -166,9 +209,9 @@ impl Worker {
     }
 
     fn pause(&self) -> Duration {
-        match (self.again, self.left_since) {
-            (Some((at, _)), _) => at.saturating_duration_since(Instant::now()),
-            (None, Some(since)) => self.patience().saturating_sub(since.elapsed()),
+        match (self.again, &self.left) {
+            (Some(at), _) => at.saturating_duration_since(Instant::now()),
+            (None, Some(left)) => self.patience().saturating_sub(left.since.elapsed()),
             (None, None) => self.intake.inner.settings.every,
         }
     }
@@ -179,7 +222,8 @@ impl Worker {
         let Wanted { plans, hinted, looks, .. } = wanted;
         self.plans_failed(&plans, why);
         let failed = || Err(why.to_owned());
-        hinted.into_iter().for_each(|(_, done)| drop(done.send(failed().map(|()| None))));
+        let repo = &self.served.policy.repo;
+        hinted.into_iter().for_each(|(_, teller)| teller.tell(repo, failed().map(|()| None)));
         looks.into_iter().for_each(|done| drop(done.send(failed())));
     }
 
@@ -187,10 +231,16 @@ impl Worker {
     fn failed(&mut self) {
         self.quiet = None;
         // Hooks may have been sent away meanwhile: they get their time to leave word.
-        self.left_since = None;
-        let pause = self.again.map_or(RETRY, |(_, pause)| pause * 2);
+        self.left = None;
+        let pause = RETRY.saturating_mul(2_u32.saturating_pow(self.failures));
         let pause = pause.min(self.intake.inner.settings.every);
-        self.again = Some((Instant::now() + pause, pause));
+        self.again = Some(Instant::now() + pause);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// All was taken in.
+    fn went_well(&mut self) {
+        (self.again, self.failures, self.unread) = (None, 0, 0);
     }
 
     fn plans_failed(&self, plans: &[Push], why: &str) {
@@ -214,8 +264,8 @@ impl Worker {
             Request::Look(done) => wanted.looks.extend(done),
             Request::Compare => (self.seen, self.quiet, self.lost) = (None, None, None),
             Request::Plan(push) => wanted.plans.push(*push),
-            Request::Hinted { push, done } => wanted.hinted.push((*push, done)),
-            Request::Lift(push) => wanted.lifts.push(push),
+            Request::Hinted { push, done } => wanted.hinted.push((*push, Teller::Hook(done))),
+            Request::Lift(push, hint) => wanted.lifts.push((push, *hint)),
             Request::WhenPlanned { push, done } => {
                 match self.planned.iter().find(|(id, _)| *id == push) {
                     Some((_, planned)) => drop(done.send(planned.clone())),
@@ -228,52 +278,79 @@ impl Worker {
 
     /// One look for all that is wanted. `spool_is_empty`: what no push has is nobody's.
     async fn look(&mut self, wanted: Wanted, spool_is_empty: bool) {
-        let Wanted { mut plans, mut hinted, looks, .. } = wanted;
+        let Wanted { mut plans, hinted, looks, .. } = wanted;
+        let repo = self.served.policy.repo.clone();
+        let hinted = self.not_yet_known(&repo, hinted).await;
         plans.sort_by_key(|push| push.id);
         plans.dedup_by_key(|push| push.id);
         let now = fingerprint(&self.served.repository);
         let nothing_new = self.quiet.as_ref() == Some(&now);
         if nothing_new && plans.is_empty() {
-            self.again = None;
-            hinted.into_iter().for_each(|(_, done)| drop(done.send(Ok(None))));
+            self.went_well();
+            hinted.into_iter().for_each(|(_, teller)| teller.tell(&repo, Ok(None)));
             looks.into_iter().for_each(|done| drop(done.send(Ok(()))));
             return;
         }
-        let moved = (!hinted.is_empty()).then(|| hinted.remove(0));
-        let impatient = spool_is_empty
-            && self.left_since.is_some_and(|since| since.elapsed() >= self.patience());
-        let outcome =
-            self.look_and_record(&plans, moved.as_ref().map(|(push, _)| push), impatient).await;
+        let patience = self.patience();
+        let overdue = |left: &&Left| spool_is_empty && left.since.elapsed() >= patience;
+        let rest = self.left.as_ref().filter(overdue).map(|left| left.ends.map(|(_, last)| last));
+        let (hints, tellers): (Vec<Push>, Vec<Teller>) = hinted.into_iter().unzip();
+        let outcome = self.look_and_record(&plans, hints, rest).await;
         match &outcome {
             Ok(Taken { left: false, .. }) => {
-                (self.quiet, self.left_since, self.again) = (Some(now), None, None);
+                (self.quiet, self.left) = (Some(now), None);
+                self.went_well();
             }
-            Ok(_) => {
+            Ok(Taken { ends, .. }) => {
                 (self.quiet, self.again) = (None, None);
-                self.left_since.get_or_insert_with(Instant::now);
+                // The time runs for what is there: another first one has a hook of its own.
+                let first = |ends: Option<(Node, Node)>| ends.map(|(first, _)| first);
+                self.left = self
+                    .left
+                    .take()
+                    .filter(|left| rest.is_none() && first(left.ends) == first(*ends));
+                self.left.get_or_insert(Left { since: Instant::now(), ends: *ends });
             }
             Err(why) => {
                 self.failed();
-                tracing::error!(repo = self.served.policy.repo, %why, "cannot take in what is new");
+                if self.said.as_ref() != Some(why) {
+                    tracing::error!(repo, %why, "cannot take in what is new");
+                }
                 self.plans_failed(&plans, why);
             }
         }
-        let moved_as = outcome.as_ref().map(|taken| taken.moved).map_err(Clone::clone);
-        if let Some((_, done)) = moved {
-            let _hook_left = done.send(moved_as.clone());
+        self.said = outcome.as_ref().err().cloned();
+        let ids = outcome.as_ref().map_or(&[][..], |taken| &taken.hinted);
+        let failed = outcome.as_ref().err().cloned();
+        for (at, teller) in tellers.into_iter().enumerate() {
+            let id = ids.get(at).copied().flatten();
+            teller.tell(&repo, failed.clone().map_or(Ok(id), Err));
         }
-        // What moved was told to the first of them; the others have nothing of their own.
-        let others = moved_as.map(|_| None);
-        hinted.into_iter().for_each(|(_, done)| drop(done.send(others.clone())));
         let outcome = outcome.map(drop);
         looks.into_iter().for_each(|done| drop(done.send(outcome.clone())));
     }
 
+    /// Those hints whose transaction is no push yet. The others are told theirs.
+    async fn not_yet_known(&self, repo: &str, hinted: Vec<(Push, Teller)>) -> Vec<(Push, Teller)> {
+        let mut left = Vec::new();
+        for (push, teller) in hinted {
+            let (name, txid) = (repo.to_owned(), push.txid.clone().unwrap_or_default());
+            let scheduler = &self.intake.inner.scheduler;
+            let known = scheduler.ask(move |_, store| Records::push_of(store, &name, &txid)).await;
+            match known {
+                Ok(Ok(Some(id))) => teller.tell(repo, Ok(Some(id))),
+                _ => left.push((push, teller)),
+            }
+        }
+        left
+    }
+
+    /// `rest`: up to where what no hook has spoken for is taken in, if it is.
     async fn look_and_record(
         &mut self,
         plans: &[Push],
-        moved: Option<&Push>,
-        impatient: bool,
+        hints: Vec<Push>,
+        rest: Option<Option<Node>>,
     ) -> Result<Taken, String> {
         let inner = self.intake.inner.clone();
         if self.seen.is_none() {
@@ -281,25 +358,40 @@ impl Worker {
         }
         let lost = self.lost.clone();
         let (served, store) = (self.served.clone(), inner.store.clone());
-        let (seen, plans, moved) = (self.seen.clone().flatten(), plans.to_vec(), moved.cloned());
+        let (seen, plans) = (self.seen.clone().flatten(), plans.to_vec());
+        let is_lasting = self.unread >= UNREAD;
         let looked = tokio::task::spawn_blocking(move || {
-            let rest = reconciled(&served.policy.repo);
+            if is_interrupted(&served.repository) {
+                return Err(INTERRUPTED.to_owned());
+            }
+            let nobody = reconciled(&served.policy.repo);
             let results = Results::open(&Place::new(served.repository.source().join(".hg")));
             let results = results.ok().flatten();
             let built = |node: &Node| results.as_ref().is_some_and(|log| is_built(log, node));
-            served.repository.read(|reader| {
+            let page = |number| marks::page(&store, &served.policy.repo, number);
+            let looked = |unreadable| {
                 let pushes = Pushes {
                     waiting: &plans,
-                    moved: moved.as_ref(),
-                    rest: impatient.then_some(&rest),
-                    again: lost.as_ref().map(|nodes| (&rest, nodes.as_slice())),
+                    hinted: &hints,
+                    rest: rest.map(|last| (&nobody, last)),
+                    again: lost.as_ref().map(|nodes| (&nobody, nodes.as_slice())),
+                    unreadable,
                 };
-                let page = |number| marks::page(&store, &served.policy.repo, number);
-                look(reader, &served.policy, seen.as_ref(), pushes, &built, wall_ms(), page)
-            })
+                served.repository.read(|reader| {
+                    look(reader, &served.policy, seen.as_ref(), pushes, &built, wall_ms(), page)
+                })
+            };
+            let looked = match looked(Unreadable::Fails) {
+                // What may settle was read again and again.
+                Err(error) if is_lasting || error.may_settle() => looked(Unreadable::Ends),
+                looked => looked,
+            };
+            looked.map_err(|error| error.to_string())
         });
-        let looked = looked.await.map_err(|error| error.to_string())?;
-        let looked = looked.map_err(|error| error.to_string())?;
+        let looked = looked.await.map_err(|error| error.to_string())?.inspect_err(|why| {
+            // A transaction that is not over can be read, later.
+            self.unread = self.unread.saturating_add(u32::from(why != INTERRUPTED));
+        })?;
         self.record(looked).await.map_err(|error| {
             // Whether it is durable is not known: read it again.
             self.seen = None;
@@ -357,43 +449,67 @@ impl Worker {
     async fn record(&mut self, looked: Looked) -> Result<Taken, NotRecorded> {
         let repo = self.served.policy.repo.clone();
         let inner = self.intake.inner.clone();
-        let Looked { planned, pages, seen, left, found, again } = looked;
+        let Looked { mut planned, hinted, rest, pages, seen, left, ends, found, again } = looked;
         if planned.is_empty()
+            && hinted.iter().all(Option::is_none)
+            && rest.is_none()
             && again.is_none()
             && self.lost_what.is_none()
             && self.seen.as_ref() == Some(&Some(seen.clone()))
         {
             self.lost = None;
-            return Ok(Taken { left, moved: None });
+            return Ok(Taken { left, ends, hinted: Vec::new() });
         }
+        // Between a hook's word and this look its changesets may have been taken for nobody's.
+        let mut late = Vec::new();
+        for (push, _) in planned.iter_mut().filter(|(push, _)| push.changesets == 0) {
+            let known = push.last.and_then(|last| inner.found.push_of(&repo, &last));
+            if let Some(Known::Found(id)) = known {
+                push.no_build = Some(format!("its changesets were found before: push {id}"));
+                late.push((id, push.clone()));
+            }
+        }
+        let lifts = late.clone();
         let (name, next) = (repo.clone(), seen.clone());
         let recorded = inner.scheduler.act(move |turn| -> Result<_, NotRecorded> {
             marks::save(&mut turn.batch, &name, &next, pages)
                 .map_err(|error| NotRecorded(error.to_string()))?;
-            let planned = planned.into_iter().map(|(push, builds)| plan(turn, push, builds));
-            let planned: Vec<Recorded> = planned.collect::<Result<_, _>>()?;
+            for (id, hint) in &late {
+                late::amend(turn, *id, hint)?;
+            }
+            let mut plan = |(push, builds)| plan(turn, push, builds);
+            let planned: Vec<Recorded> =
+                planned.into_iter().map(&mut plan).collect::<Result<_, _>>()?;
+            let hinted = hinted.into_iter().map(|some| some.map(&mut plan).transpose());
+            let hinted: Vec<Option<Recorded>> = hinted.collect::<Result<_, _>>()?;
+            let rest = rest.map(&mut plan).transpose()?;
             let again = match again {
                 Some((push, builds)) => plan_again(turn, push, builds)?,
                 None => None,
             };
-            Ok((planned, again))
+            Ok((planned, hinted, rest, again))
         });
-        let (mut recorded, again) = recorded.await??;
+        let (planned, hinted, rest, again) = recorded.await??;
         self.seen = Some(Some(seen));
         self.say_lost(again.as_ref());
-        recorded.extend(again);
-        let (mut made, mut moved) = (Vec::new(), None);
-        for Recorded { push, via, planned, made: builds } in recorded {
+        let ids = hinted.iter().map(|some| some.as_ref().map(|recorded| recorded.push)).collect();
+        if let Some(rest) = &rest {
+            inner.found.add(&repo, &found, Known::Found(rest.push));
+        }
+        let told = planned.into_iter().chain(hinted.into_iter().flatten());
+        let told = told.inspect(|recorded| {
+            inner.found.add(&repo, recorded.last.as_slice(), Known::Told(recorded.push));
+        });
+        let mut made = Vec::new();
+        for Recorded { push, planned, made: builds, .. } in told.chain(rest).chain(again) {
             made.extend(builds);
-            if via == Via::Reconcile {
-                inner.found.add(&repo, &found, push);
-            } else if planned.builds == 0 {
-                moved = Some(push);
-            }
             self.tell(push, planned);
         }
         self.keeper.add(&repo, self.hg(), made).await;
-        Ok(Taken { left, moved })
+        for (push, hint) in lifts {
+            self.lift(push, hint).await;
+        }
+        Ok(Taken { left, ends, hinted: ids })
     }
 
     /// Says what became of builds that the store had lost.
@@ -429,43 +545,49 @@ impl Worker {
         }
     }
 
-    /// Puts the work of a push into the trusted lane where it belongs there, now that its pusher
-    /// is known.
-    async fn lift(&self, id: PushId) {
+    /// Puts the work of a push that a late hook has spoken for into the trusted lane, where it
+    /// belongs there.
+    async fn lift(&self, id: PushId, hint: Push) {
         let scheduler = &self.intake.inner.scheduler;
-        let push =
-            scheduler.ask(move |engine, _| engine.push(id).map(|row| row.push.clone())).await;
-        let Ok(Some(push)) = push else { return };
-        let (repository, heads) = (self.served.repository.clone(), push.heads.clone());
-        let (user, trusted) = (push.user.clone(), self.served.policy.trusted.clone());
+        let built = scheduler.ask(move |engine, _| {
+            let builds = engine.builds().filter(|row| row.push == id && row.lane == Lane::Try);
+            builds.map(|row| row.node).collect::<BTreeSet<Node>>()
+        });
+        let Ok(built) = built.await else { return };
+        let (repository, trusted) =
+            (self.served.repository.clone(), self.served.policy.trusted.clone());
         let lifted = tokio::task::spawn_blocking(move || {
-            repository.read(|reader| {
-                let mut lifted = Vec::new();
-                for node in &heads {
-                    let phase = reader.phase(node)?;
-                    if pusher::lane(phase, user.as_deref(), trusted.as_deref()) == Lane::Trusted {
-                        lifted.push(*node);
-                    }
-                }
-                Ok(lifted)
-            })
+            repository.read(|reader| late::lifted(reader, &built, &hint, trusted.as_deref()))
         });
         // What cannot be read now stays in the try lane, which is the safe one.
-        let Ok(Ok(trusted)) = lifted.await else { return };
-        if !trusted.is_empty() {
-            let amendment = Amendment { trusted, ..amendment(&push) };
+        let Ok(Ok(lifted)) = lifted.await else { return };
+        for trusted in lifted.chunks(Push::MAX_LISTED) {
+            let amendment = Amendment { trusted: trusted.to_vec(), ..Amendment::default() };
             scheduler.tell(Event::Amended { push: id, amendment });
         }
     }
 }
 
 /// What a look took in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Taken {
     /// Something is there that no hook has spoken for.
     left: bool,
-    /// The push of what moved.
-    moved: Option<PushId>,
+    /// Its first and its last changeset.
+    ends: Option<(Node, Node)>,
+    /// What became of the hints, in their order.
+    hinted: Vec<Option<PushId>>,
+}
+
+/// Why nothing is taken in of a repository with half a transaction.
+const INTERRUPTED: &str = "a transaction was interrupted and may still be undone: run `hg recover` \
+     in the repository, as hg itself asks for";
+
+/// Whether the repository has the journal of a transaction that nobody is going to close.
+fn is_interrupted(repository: &Repository) -> bool {
+    let journal = repository.store().join("journal");
+    // Twice: one may end, and the next begin, between both looks.
+    (0..2).all(|_| journal.exists() && !repository.is_locked())
 }
 
 /// The record of a push that no hook has told of.

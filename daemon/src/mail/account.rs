@@ -201,9 +201,13 @@ fn section(build: &BuildReport) -> Section {
         rest: Vec::new(),
     };
     if let Some(message) = &build.message {
+        let heading = match build.change() {
+            Change::Errored => "the pipeline cannot be read",
+            _ => "the pipeline is malformed",
+        };
         section.blocks.push(Block {
-            change: Change::Failed,
-            heading: "the pipeline is malformed".to_owned(),
+            change: build.change(),
+            heading: heading.to_owned(),
             facts: String::new(),
             lines: message.lines().take(MAX_MISTAKES).map(|line| one_line(line, 300)).collect(),
             commands: Vec::new(),

@@ -157,7 +157,11 @@ impl BuildReport {
     /// The most urgent of what it did to its jobs.
     pub fn change(&self) -> Change {
         if self.message.is_some() {
-            return Change::Failed;
+            return if self.state == BuildState::Errored {
+                Change::Errored
+            } else {
+                Change::Failed
+            };
         }
         self.jobs.iter().map(JobReport::change).min().unwrap_or(Change::Silent)
     }

@@ -22,7 +22,7 @@ pub async fn hint(
     if !app.current().access.allows(&peer, Role::Hook) {
         return Err(Failure::forbidden("this account may not tell of pushes ([roles] hook)"));
     }
-    let account = accounts::name_of(uid);
+    let account = accounts::look_up(uid).await;
     let since = std::time::Instant::now();
     let taken = app.intake.hint(hint, account).await;
     match taken {

@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use hgci_api::fold::{build_page, job_page};
 use hgci_api::read::JobStatus;
+use hgci_core::push::Phase;
 
 use super::lists::{self, build_info};
 use super::query::InPath;
@@ -29,6 +30,16 @@ pub async fn push(
     let current = app.current();
     let mut text = format!("push {id} to {}\n", row.push.repo);
     let _infallible = writeln!(text, "changesets: {}", row.push.changesets);
+    for moved in &row.push.phases {
+        let _infallible = writeln!(text, "phase: {} is {}", moved.node, phase(moved.to));
+    }
+    for moved in &row.push.bookmarks {
+        let to = moved.to.map_or_else(|| "deleted".to_owned(), |node| node.to_string());
+        let _infallible = writeln!(text, "bookmark: {} {to}", moved.name);
+    }
+    if row.push.markers > 0 {
+        let _infallible = writeln!(text, "obsolescence markers: {}", row.push.markers);
+    }
     if let Some(why) = &row.push.no_build {
         let _infallible = writeln!(text, "no build: {why}");
     }
@@ -112,6 +123,14 @@ fn line(job: &JobStatus) -> String {
 
 /// Text for whatever shows it: names and descriptions are other people's, and may have what a
 /// terminal would obey.
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Public => "public",
+        Phase::Draft => "draft",
+        Phase::Secret => "secret",
+    }
+}
+
 fn plain(text: &str) -> Response {
     let shown = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
     let text: String = text.chars().map(shown).collect();

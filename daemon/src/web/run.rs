@@ -73,6 +73,9 @@ pub async fn source(
     // What fails at once is an answer of its own; what fails later breaks the stream off.
     let first = match chunks.recv().await {
         Some(Ok(first)) => first,
+        Some(Err(error)) if source::never(&error) => {
+            return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+        }
         Some(Err(error)) => return Err(Failure::ours(error)),
         None => return Err(Failure::ours("the source tree is empty")),
     };

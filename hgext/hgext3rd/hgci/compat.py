@@ -7,6 +7,8 @@ it can go when that version goes. No other module looks at versions."""
 
 from __future__ import annotations
 
+from mercurial.node import bin as unhexlify
+
 
 def defaultpath(ui):
     """where pulls come from by default, as bytes, or None
@@ -21,6 +23,17 @@ def defaultpath(ui):
     return path.loc or path.rawloc
 
 
+def bin(text):
+    """the bytes of hexadecimal digits; ValueError where they are none
+
+    hg 6.2 left that to binascii. Before, it was TypeError.
+    """
+    try:
+        return unhexlify(text)
+    except TypeError as exc:
+        raise ValueError(str(exc)) from exc
+
+
 def peer(repo, path):
     """the peer at ``path``; hg 7.2 moved the function"""
     try:
@@ -28,3 +41,23 @@ def peer(repo, path):
     except ImportError:
         from mercurial import hg as factory
     return factory.peer(repo, {}, path)
+
+
+def parthandler(parttype):
+    """decorator of a handler of bundle2 parts; hg 7.2 moved it"""
+    try:
+        from mercurial import bundle2_part_handlers as handlers
+    except ImportError:
+        from mercurial import bundle2 as handlers
+    return handlers.parthandler(parttype)
+
+
+def wrapclone(wrapper):
+    """wraps the function that clones; hg 7.2 moved it"""
+    from mercurial import extensions
+
+    try:
+        from mercurial.cmd_impls import clone as module
+    except ImportError:
+        from mercurial import hg as module
+    extensions.wrapfunction(module, 'clone', wrapper)

@@ -27,6 +27,10 @@ eh.configitem(b'hgci', b'wait', default=b'0ms')
 
 HOOK = b'txnclose.hgci'
 
+# Before hooks of others, which may take their time: until ours has spoken, the
+# daemon cannot know who pushed what it sees, and soon takes it for nobody's.
+PRIORITY = b'priority.' + HOOK
+
 # Transactions of one lock whose hooks have not run yet; a repository object of a
 # web server lives long, so what is never asked for must not pile up.
 MAXPENDING = 100
@@ -58,6 +62,8 @@ def watch(repo, tr):
         return
     # Only here: a repository without transactions needs no hook.
     repo.ui.setconfig(b'hooks', HOOK, txnclose, b'hgci')
+    if repo.ui.config(b'hooks', PRIORITY, None) is None:
+        repo.ui.setconfig(b'hooks', PRIORITY, b'1000', b'hgci')
 
     def postclose(tr):
         try:

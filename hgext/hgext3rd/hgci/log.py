@@ -21,8 +21,21 @@ eh = exthelper.exthelper()
 # How long a call waits for more, in milliseconds; servers may cut it short.
 WAIT = 10000
 
-# Seconds between calls to a server that does not wait.
+# Seconds from one call to the next of who follows a job, while little comes.
 PAUSE = 1
+
+# What is little of a log: less than a server gives at once by far.
+LITTLE = 64 * 1024
+
+# How many seconds a reader waits for a daemon that is busy or went away, before it
+# takes the log to be over: once, and at most before it asks again. A daemon that is
+# followed may be restarted meanwhile, or its machine.
+PATIENCE = 120
+FOLLOWING = 900
+MAXRETRY = 60
+
+# Who waits longer is told why.
+TELL = 5
 
 # The most of a log that fits into one JSON string.
 MAXITEM = 64 * 1024 * 1024
@@ -118,23 +131,74 @@ class Source:
     def parts(self, attempt, follow):
         """the log in parts, from the start"""
         offset = 0
+        waiting = Waiting(self._ui, FOLLOWING if follow else PATIENCE)
         while True:
             began = time.monotonic()
-            answer = self._read(attempt, offset, WAIT if follow else 0)
-            try:
-                self.attempt, offset, done, part = _native.parse_log(answer)
-            except ValueError as exc:
-                node = short(self._node)
-                what = (printable(self._job), node, printable(str(exc)))
-                raise error.Abort(_(b'no log of %s of %s: %s') % what) from exc
+            part = self._part(attempt, offset, WAIT if follow else 0)
+            if part.error is not None:
+                # A daemon that never answered is not there; one that did comes back.
+                can = part.retry is not None and (waiting.heard or not part.away)
+                if can and waiting.wait(part.retry, part.error):
+                    continue
+                self._fail(part.error, offset)
+            waiting.over()
             # The log of one attempt, also if another one starts meanwhile.
+            self.attempt = part.attempt
             attempt = self.attempt or attempt
-            if part:
-                yield part
-            if done or (not part and not follow):
+            offset = part.next
+            if part.content:
+                yield part.content
+            if part.done or (not part.content and not follow):
                 return
-            if not part and time.monotonic() - began < PAUSE:
-                time.sleep(PAUSE)
+            if follow and len(part.content) < LITTLE:
+                # Each line of a job that says much is not worth a call.
+                time.sleep(max(0, began + PAUSE - time.monotonic()))
+
+    def _part(self, attempt, offset, wait):
+        answer = self._read(attempt, offset, wait)
+        try:
+            return _native.LogPart.decode(answer)
+        except ValueError as exc:
+            self._fail(str(exc), offset)
+
+    def _fail(self, why, offset):
+        what = (printable(self._job), short(self._node), printable(why))
+        if offset:
+            raise error.Abort(_(b'the log of %s of %s breaks off: %s') % what)
+        raise error.Abort(_(b'no log of %s of %s: %s') % what)
+
+
+class Waiting:
+    """the patience of who reads a log"""
+
+    def __init__(self, ui, patience):
+        self._ui = ui
+        self._patience = patience
+        self._since = None
+        self._told = False
+        # Whether there was an answer at all.
+        self.heard = False
+
+    def over(self):
+        """there was an answer"""
+        self.heard = True
+        self._since = None
+        self._told = False
+
+    def wait(self, seconds, why):
+        """waits so long, or as long as patience allows; false where it is at its end"""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        left = self._since + self._patience - now
+        if left <= 0:
+            return False
+        seconds = min(max(seconds, 1), MAXRETRY, left)
+        if not self._told and now + seconds - self._since >= TELL:
+            self._ui.warn(_(b'ci: waiting: %s\n') % printable(why))
+            self._told = True
+        time.sleep(seconds)
+        return True
 
 
 def item(ui, source, node, job, attempt, template):

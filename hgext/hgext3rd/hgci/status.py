@@ -24,7 +24,7 @@ from mercurial import (
 from mercurial.i18n import _
 from mercurial.node import bin, short
 
-from . import _native, hook, wire
+from . import _native, exchange, hook, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -112,7 +112,8 @@ def cistatus(ui, repo, *revs, **opts):
 
 def gather(ui, repo, nodes, live):
     """what is known of ``nodes``, after telling what is not"""
-    known = _native.Statuses.read(repo.root, hook.socket(ui), nodes, True)
+    default = exchange.defaultsource(ui)
+    known = _native.Statuses.read(repo.root, hook.socket(ui), nodes, True, default)
     why = known.why
     if nodes and known.live is None and (live or not known.final_for(nodes)):
         try:
@@ -153,29 +154,35 @@ def data(fm, repo, build):
     nested = fm.nested(b'jobs', tmpl=b'{name} {state}\n')
     for job in build['jobs']:
         nested.startitem()
-        fields = {
-            name: local(value) if isinstance(value, str) else value
-            for name, value in job.items()
-            if name != 'tests'
-        }
+        items = fields(job)
         # Mercurial's CBOR knows no fractions.
         if isinstance(fm, formatter.cborformatter):
             for name in ('duration', 'started'):
-                if fields[name] is not None:
-                    fields[name] = b'%.3f' % fields[name]
-        # Said only where there is something to say.
-        for name in ('signal', 'why'):
-            if fields[name] is None:
-                del fields[name]
-        if not fields['allow-failure']:
-            del fields['allow-failure']
-        nested.data(**fields)
+                if items[name] is not None:
+                    items[name] = b'%.3f' % items[name]
+        nested.data(**items)
         tests = job['tests']
         if tests is not None:
             names = (b'passed', b'failed', b'skipped')
             tests = nested.formatdict(dict(zip(names, tests)))
         nested.data(tests=tests)
     nested.end()
+
+
+def fields(job):
+    """what templates see of a job, but for its tests"""
+    items = {
+        name: local(value) if isinstance(value, str) else value
+        for name, value in job.items()
+        if name != 'tests'
+    }
+    # Said only where there is something to say.
+    for name in ('signal', 'why'):
+        if items[name] is None:
+            del items[name]
+    if not items['allow-failure']:
+        del items['allow-failure']
+    return items
 
 
 def details(ui, job):

@@ -22,10 +22,10 @@ from mercurial import (
     wireprotov1server,
 )
 from mercurial.i18n import _
-from mercurial.node import bin, hex
+from mercurial.node import hex
 from mercurial.utils import urlutil
 
-from . import _native, compat, hook
+from . import _native, compat, exchange, hook
 
 eh = exthelper.exthelper()
 
@@ -48,7 +48,8 @@ class Silent(Exception):
 def statuses(repo, nodes):
     """what is known of those of ``nodes`` that can be seen in ``repo``"""
     nodes = [node for node in nodes if repo.changelog.hasnode(node)]
-    return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True)
+    default = exchange.defaultsource(repo.ui)
+    return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True, default)
 
 
 def readlog(repo, node, job, attempt, offset, wait):
@@ -78,7 +79,8 @@ def nolog(why):
 
 def servestatus(repo, proto, nodes):
     try:
-        wanted = wireprototypes.decodelist(nodes)
+        # The same as decodelist, but with errors that are alike in all versions.
+        wanted = [compat.bin(node) for node in nodes.split(b' ')] if nodes else []
         if len(wanted) > MAXNODES or any(len(node) != 20 for node in wanted):
             return wireprototypes.ooberror(b'hgci-status: bad list of nodes')
     except ValueError:
@@ -88,7 +90,7 @@ def servestatus(repo, proto, nodes):
 
 def servelog(repo, proto, node, job, others):
     try:
-        wanted = bin(node)
+        wanted = compat.bin(node)
         number = {key: int(others[key]) for key in others}
         numbers = [number.get(key, 0) for key in (b'offset', b'wait')]
         attempt = number.get(b'attempt')

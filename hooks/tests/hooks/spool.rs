@@ -137,7 +137,7 @@ fn the_spool_follows_the_store_as_hgs_own_files_do() {
         let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!(mode(&path), file, "{store:o}");
         assert_eq!(mode(&spool::folder(&place.hg())), folder, "{store:o}");
-        assert_eq!(mode(&place.hg().join("hgci")), folder, "{store:o}");
+        assert_eq!(mode(&place.hg().join("hgci")), folder | 0o1000, "{store:o}");
     }
 }
 
@@ -146,10 +146,15 @@ fn a_prepared_spool_lets_nobody_remove_what_another_wrote() {
     let place = Place::private();
     let set = fs::Permissions::from_mode(0o2775);
     fs::set_permissions(place.hg().join("store"), set).unwrap();
+    let ours = place.hg().join("hgci");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o7777;
     spool::prepare(&place.hg()).unwrap();
     spool::prepare(&place.hg()).unwrap();
-    let mode = fs::metadata(spool::folder(&place.hg())).unwrap().mode() & 0o7777;
-    assert_eq!(mode, 0o3775);
+    assert_eq!((mode(&ours), mode(&spool::folder(&place.hg()))), (0o3775, 0o3775));
+    // As an earlier release made it.
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o2775)).unwrap();
+    spool::prepare(&place.hg()).unwrap();
+    assert_eq!(mode(&ours), 0o3775);
     assert!(spool::write(&place.hg(), &hint("TXN:1", 5)).is_ok());
 }
 

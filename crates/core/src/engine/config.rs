@@ -71,6 +71,9 @@ pub struct Config {
     /// By how much a trusted job goes before a try job: it overtakes what was queued up to this
     /// long before it, and never anything older. So no job waits for ever.
     pub ageing_ms: u64,
+    /// How long a job that only trusted people may run waits for a hook to name its pusher, where
+    /// none has spoken yet. Then it is skipped, which is for good.
+    pub late_hook_ms: u64,
 }
 
 impl Default for Config {
@@ -89,6 +92,7 @@ impl Default for Config {
             reissue_ms: 60_000,
             reissue_max_ms: 3_600_000,
             ageing_ms: 600_000,
+            late_hook_ms: 30_000,
         }
     }
 }

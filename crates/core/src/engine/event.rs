@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::job::Plan;
@@ -130,8 +130,26 @@ pub struct NewBuild {
     pub description: String,
     /// Trusted or try.
     pub lane: Lane,
-    /// Its jobs, or what is wrong with its pipeline: file, line, column, message.
-    pub plan: Result<Arc<Plan>, String>,
+    /// Its jobs, or why it has none.
+    pub plan: Result<Arc<Plan>, NoPlan>,
+}
+
+/// Why a build has no jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoPlan {
+    /// What is wrong with its pipeline (file, line, column, message), or with the changeset: its
+    /// own fault, so it failed.
+    Malformed(String),
+    /// Why the machine could not read it: nothing is known of it, so it is errored.
+    Unreadable(String),
+}
+
+impl NoPlan {
+    /// What is said of it.
+    pub fn message(&self) -> &str {
+        let (NoPlan::Malformed(message) | NoPlan::Unreadable(message)) = self;
+        message
+    }
 }
 
 /// What a late hook adds to a push.
@@ -147,10 +165,28 @@ pub struct Amendment {
     pub user: Option<String>,
     /// Where it came from.
     pub url: Option<String>,
-    /// Changesets of the push that belong into the trusted lane, now that the pusher is known: it
-    /// is for the caller to see that they are public. Their jobs that have not started leave the
+    /// `hg push --pushvars`.
+    pub pushvars: BTreeMap<String, String>,
+    /// Changesets of the push that belong into the trusted lane, now that their pusher is known:
+    /// it is for the caller to see that they are his, and public. Their jobs that have not started leave the
     /// try lane. Nothing ever goes the other way. At most [`Push::MAX_LISTED`].
     pub trusted: Vec<Node>,
+}
+
+impl Amendment {
+    /// Adds what the hook knows to what is known of the push.
+    pub fn apply(self, push: &mut Push) {
+        push.via = self.via.unwrap_or(push.via);
+        push.txid = self.txid.or(push.txid.take());
+        push.user = self.user.or(push.user.take());
+        push.url = self.url.or(push.url.take());
+        if let Some(source) = self.source {
+            push.source = source;
+        }
+        if !self.pushvars.is_empty() {
+            push.pushvars = self.pushvars;
+        }
+    }
 }
 
 /// Something to do, once the changes of the same turn are durable, in the order given. Each may

@@ -6,8 +6,8 @@ use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 use super::state::{BuildInFlight, PushInFlight};
 use super::timers::Timer;
 use super::{
-    Amendment, BuildRow, Change, Effect, Engine, NewBuild, Now, PushRow, Reply, Stage, Trigger,
-    bound,
+    Amendment, BuildRow, Change, Effect, Engine, NewBuild, NoPlan, Now, PushRow, Reply, Stage,
+    Trigger, bound,
 };
 
 impl Engine {
@@ -50,12 +50,13 @@ impl Engine {
         if push.source.is_empty() {
             push.source = before.source;
         }
+        if push.pushvars.is_empty() {
+            push.pushvars = before.pushvars;
+        }
         let trusted = std::mem::take(&mut known.row.trusted);
         let wanted = builds.len();
-        let made: Vec<BuildId> = builds
-            .into_iter()
-            .filter_map(|build| self.add_build(now, id, build, &trusted))
-            .collect();
+        let made: Vec<BuildId> =
+            builds.into_iter().filter_map(|build| self.add_build(id, build, &trusted)).collect();
         let Some(known) = self.pushes.get_mut(&id) else { return Reply::Unknown };
         known.row.first_build = made.first().copied();
         known.row.builds = u32::try_from(made.len()).unwrap_or(u32::MAX);
@@ -76,27 +77,23 @@ impl Engine {
     }
 
     /// Makes a build of the push, unless there is one already.
-    fn add_build(
-        &mut self,
-        now: Now,
-        push: PushId,
-        new: NewBuild,
-        trusted: &[Node],
-    ) -> Option<BuildId> {
+    fn add_build(&mut self, push: PushId, new: NewBuild, trusted: &[Node]) -> Option<BuildId> {
         if self.knows_build(&new.repo, new.node, new.trigger) {
             return None;
         }
         let id = self.meta.next_build;
         self.meta.next_build = BuildId(id.0.checked_add(1)?);
         self.dirty.meta = true;
-        let (shape, message) = match new.plan.and_then(|plan| self.plans.add(&plan)) {
+        let planned = new.plan.and_then(|plan| self.plans.add(&plan).map_err(NoPlan::Malformed));
+        let (shape, state, message) = match planned {
             Ok((shape, new_to_store)) => {
                 if new_to_store {
                     self.dirty.plans.push((shape.id, shape.plan.clone()));
                 }
-                (Some(shape), None)
+                (Some(shape), BuildState::Running, None)
             }
-            Err(message) => (None, Some(bound::text(message, bound::MESSAGE))),
+            Err(NoPlan::Malformed(message)) => (None, BuildState::Failed, Some(message)),
+            Err(NoPlan::Unreadable(message)) => (None, BuildState::Errored, Some(message)),
         };
         let lane = if trusted.contains(&new.node) { Lane::Trusted } else { new.lane };
         let row = BuildRow {
@@ -110,9 +107,10 @@ impl Engine {
             description: bound::text(new.description, bound::LINE),
             lane,
             plan: shape.as_ref().map(|shape| shape.id),
-            state: if message.is_some() { BuildState::Failed } else { BuildState::Running },
-            message,
-            created_ms: now.wall,
+            state,
+            message: message.map(|message| bound::text(message, bound::MESSAGE)),
+            // Its place in the queue, too: a clock that went back puts nobody in front.
+            created_ms: self.latest.wall,
             ended_ms: None,
             published: false,
         };
@@ -173,18 +171,11 @@ impl Engine {
         Reply::Accepted
     }
 
-    pub(super) fn amended(&mut self, now: Now, id: PushId, amendment: Amendment) -> Reply {
+    pub(super) fn amended(&mut self, now: Now, id: PushId, mut amendment: Amendment) -> Reply {
         let Some(known) = self.pushes.get_mut(&id) else { return self.unknown_push(id) };
-        let mut trusted = amendment.trusted;
+        let mut trusted = std::mem::take(&mut amendment.trusted);
         trusted.truncate(Push::MAX_LISTED);
-        let push = &mut known.row.push;
-        push.via = amendment.via.unwrap_or(push.via);
-        push.txid = amendment.txid.or(push.txid.take());
-        push.user = amendment.user.or(push.user.take());
-        push.url = amendment.url.or(push.url.take());
-        if let Some(source) = amendment.source {
-            push.source = source;
-        }
+        amendment.apply(&mut known.row.push);
         self.dirty.pushes.insert(id);
         if known.row.stage == Stage::Planning {
             trusted.retain(|node| !known.row.trusted.contains(node));
@@ -215,8 +206,13 @@ impl Engine {
         self.dirty.builds.insert(id);
         let mut again = Vec::new();
         for (index, job) in (0..).zip(&mut build.jobs) {
+            let key = JobKey { build: id, index };
             if let Some(standing) = job.standing.take() {
-                self.ready.remove(standing, JobKey { build: id, index });
+                self.ready.remove(standing, key);
+                again.push(index);
+            } else if job.retry.is_some() && job.attempts.is_empty() {
+                // It was waiting for exactly this.
+                self.timers.set(Timer::Job(key), &mut job.retry, None);
                 again.push(index);
             }
         }

@@ -44,7 +44,7 @@ use crate::job::Plan;
 use crate::{AttemptKey, BuildId, JobKey, Node, PushId};
 
 pub use config::{Config, Now, Pool};
-pub use event::{Amendment, Effect, Event, Grant, NewBuild, Publication, Reply};
+pub use event::{Amendment, Effect, Event, Grant, NewBuild, NoPlan, Publication, Reply};
 pub use read::{Counts, Held, PoolUse};
 pub use restore::{Restored, Restraint};
 pub use row::{

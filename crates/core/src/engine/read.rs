@@ -213,6 +213,9 @@ impl Engine {
             JobState::Queued if self.draining => {
                 Some("the daemon is draining: it finishes what runs and starts nothing".into())
             }
+            JobState::Queued if job.retry.is_some() && job.attempts.is_empty() => {
+                Some("only trusted jobs have a pool: waits for a hook to say who pushed".into())
+            }
             JobState::Queued if job.retry.is_some() => {
                 let why = job.attempts.last().and_then(|last| last.row.why.as_deref());
                 Some(format!("tried again soon: {}", why.unwrap_or("the last attempt was errored")))

@@ -159,8 +159,8 @@ pub enum Stage {
 /// A push.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushRow {
-    /// What is known of it. `no_build` is set when it is [`Stage::Done`] without a build, and
-    /// while it cannot be planned.
+    /// What is known of it. `no_build` is set when it is [`Stage::Done`] without a build,
+    /// where it has too many changesets to build them all, and while it cannot be planned.
     pub push: Push,
     /// What is to be done for it.
     pub stage: Stage,
@@ -197,10 +197,10 @@ pub struct BuildRow {
     pub description: String,
     /// Trusted or try, for what has not started.
     pub lane: Lane,
-    /// Its plan; `None` where the pipeline is malformed.
+    /// Its plan; `None` where the pipeline is malformed or cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanId>,
-    /// What is wrong with the pipeline: file, line, column, message.
+    /// What is wrong with the pipeline: file, line, column, message; or why it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it was made: milliseconds since 1970.

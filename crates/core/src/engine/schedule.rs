@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::push::Lane;
+use crate::push::{Lane, Via};
 use crate::{BuildId, JobKey, JobState};
 
 use super::state::{Attempt, BuildInFlight, attempt_key};
@@ -56,7 +56,7 @@ impl Engine {
         let refused: Vec<Step> = indexes
             .into_iter()
             .filter_map(|index| {
-                let why = self.line_up(JobKey { build, index })?;
+                let why = self.line_up(now, JobKey { build, index })?;
                 Some(Step { index, what: Move::NoPool, why: Some(why) })
             })
             .collect();
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Puts a queued job into line. Returns the reason when no pool can take it.
-    pub(super) fn line_up(&mut self, key: JobKey) -> Option<String> {
+    pub(super) fn line_up(&mut self, now: Now, key: JobKey) -> Option<String> {
         let build = self.builds.get_mut(&key.build)?;
         let lane = build.row.lane;
         let spec = build.shape.as_ref()?.plan.jobs.get(key.index as usize)?;
@@ -76,6 +76,15 @@ impl Engine {
         }
         let mut pools = self.slots.that_take(spec, lane);
         if pools.is_empty() {
+            let unheard = self.pushes.get(&build.row.push);
+            let unheard = unheard.is_some_and(|push| push.row.push.via == Via::Reconcile);
+            let until = job.queued_ms.saturating_add_unsigned(self.config.late_hook_ms);
+            let left = u64::try_from(until.saturating_sub(self.latest.wall)).unwrap_or(0);
+            if unheard && left > 0 && !job.waited && self.slots.why_lane(spec, lane) {
+                let at = now.mono.saturating_add(left.min(self.config.late_hook_ms));
+                self.timers.set(Timer::Job(key), &mut job.retry, Some(at));
+                return None;
+            }
             return Some(self.slots.why_none(spec, lane));
         }
         if !job.attempts.is_empty() {
@@ -175,7 +184,7 @@ impl Engine {
             }
             if what == Move::NeedsMet {
                 job.queued_ms = self.latest.wall;
-                if let Some(why) = self.line_up(key) {
+                if let Some(why) = self.line_up(now, key) {
                     steps.push_back(Step { index, what: Move::NoPool, why: Some(why) });
                 }
                 continue;

@@ -94,6 +94,11 @@ impl Slots {
         (0..self.pools.len()).filter(|pool| takes(&self.pools[*pool])).collect()
     }
 
+    /// Whether nothing but the lane keeps the job from every pool.
+    pub(super) fn why_lane(&self, job: &JobSpec, lane: Lane) -> bool {
+        lane == Lane::Try && !self.that_take(job, Lane::Trusted).is_empty()
+    }
+
     /// Why no pool can take the job.
     pub(super) fn why_none(&self, job: &JobSpec, lane: Lane) -> String {
         let labels = job.labels.join(", ");

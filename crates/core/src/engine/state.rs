@@ -145,6 +145,8 @@ impl BuildInFlight {
 pub(super) struct Job {
     pub(super) state: JobState,
     pub(super) published: bool,
+    /// It has waited for a late hook, and there was none.
+    pub(super) waited: bool,
     pub(super) queued_ms: i64,
     pub(super) ended_ms: Option<i64>,
     /// How many jobs that it needs have not passed yet.
@@ -163,6 +165,7 @@ impl Job {
         Job {
             state: if needs == 0 { JobState::Queued } else { JobState::Waiting },
             published: false,
+            waited: false,
             queued_ms,
             ended_ms: None,
             needs,

@@ -31,10 +31,11 @@ impl Engine {
         Reply::Accepted
     }
 
-    /// The pause after an errored attempt is over.
+    /// The pause after an errored attempt is over, or the wait for a late hook.
     fn end_pause(&mut self, now: Now, key: JobKey) {
         if let Some(job) = self.job_mut(key) {
             job.retry = None;
+            job.waited |= job.attempts.is_empty();
             self.enqueue(now, key.build, vec![key.index]);
         }
     }

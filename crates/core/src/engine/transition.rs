@@ -7,7 +7,7 @@
 //! | waiting | all that it needs passed | queued |
 //! | waiting | something that it needs ended otherwise | skipped |
 //! | waiting, queued | somebody cancels it | cancelled |
-//! | queued | no pool can take it | skipped |
+//! | queued | no pool can take it, nor could if a late hook named its pusher | skipped |
 //! | queued | a slot is free: an attempt is launched | running |
 //! | running | the attempt is errored, and retries are left | queued |
 //! | running | the attempt is errored, and none is left | errored |

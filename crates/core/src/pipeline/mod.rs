@@ -37,9 +37,12 @@ pub const MAX_STEP: usize = 100 << 10;
 /// The most variables of one `env`.
 pub const MAX_VARIABLES: usize = 200;
 
-/// The most bytes of one `env`, names and values. Each job of a plan has a copy of the
-/// pipeline's, so this bounds a plan.
+/// The most bytes of one `env`, names and values.
 pub const MAX_ENV: usize = 16 << 10;
+
+/// The most bytes of all jobs together, as they are stored: as JSON, each with a copy of the
+/// pipeline's `[env]`. The daemon's store takes records of twice that.
+pub const MAX_PLAN: usize = 2 << 20;
 
 /// The most labels, and the most patterns of reports, of a job.
 pub const MAX_LISTED: usize = 100;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path};
 
 use super::{
-    Job, MAX_ENV, MAX_JOBS, MAX_LISTED, MAX_PATTERN, MAX_STEP, MAX_STEPS, MAX_VARIABLES, Pipeline,
-    VERSIONS, check_env_name, check_name, needs,
+    Job, MAX_ENV, MAX_JOBS, MAX_LISTED, MAX_PATTERN, MAX_PLAN, MAX_STEP, MAX_STEPS, MAX_VARIABLES,
+    Pipeline, VERSIONS, check_env_name, check_name, needs,
 };
 use crate::document::{Document, Key, Mistake, Table, Value, did_you_mean, quoted};
 use crate::quantity::format_size;
@@ -28,8 +28,9 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Pipeline, Vec<Mistake>> {
         // Whatever else it says, it says in a language that we do not know.
         return document.finish(Pipeline { env: BTreeMap::new(), jobs: vec![], order: vec![] });
     }
-    let env = root.take("env").map(|value| env(&value)).unwrap_or_default();
-    let jobs = root.take("job").and_then(|value| value.table());
+    let (env_here, jobs_here) = (root.take("env"), root.take("job"));
+    let env = env_here.as_ref().map(env).unwrap_or_default();
+    let jobs = jobs_here.as_ref().and_then(Value::table);
     root.finish();
     let entries = jobs.map(|jobs| jobs.entries()).unwrap_or_default();
     if let Some((key, _)) = entries.get(MAX_JOBS) {
@@ -47,7 +48,19 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Pipeline, Vec<Mistake>> {
         }
         Vec::new()
     });
-    document.finish(Pipeline { env, jobs, order })
+    let pipeline = Pipeline { env, jobs, order };
+    let size = crate::plan::size(&pipeline);
+    if size > MAX_PLAN
+        && let Some(here) = env_here.or(jobs_here)
+    {
+        let limit = format_size(MAX_PLAN as u64);
+        let hint = "put what is long into files in the repository".to_owned();
+        here.mistake(
+            format!("the jobs, each with the pipeline's env, have {size} bytes, more than {limit}"),
+            Some(hint),
+        );
+    }
+    document.finish(pipeline)
 }
 
 /// Whether the version is one that can be read; a mistake if not.

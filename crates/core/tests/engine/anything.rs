@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hgci_core::engine::{
-    Amendment, Config, Effect, Engine, Event, Meta, NewBuild, Now, Publication,
+    Amendment, Config, Effect, Engine, Event, Meta, NewBuild, NoPlan, Now, Publication,
 };
 use hgci_core::job::{JobSpec, Plan};
 use hgci_core::push::Lane;
@@ -39,7 +39,8 @@ fn new_build(random: &mut Random) -> NewBuild {
     };
     let jobs = (0..random.below(4)).map(|_| job(random)).collect();
     let bad = random.once_in(4);
-    let plan = if bad { Err("x".repeat(10_000)) } else { Ok(Arc::new(Plan { jobs })) };
+    let plan =
+        if bad { Err(NoPlan::Malformed("x".repeat(10_000))) } else { Ok(Arc::new(Plan { jobs })) };
     let lane = if random.once_in(2) { Lane::Try } else { Lane::Trusted };
     NewBuild { lane, plan, ..make::new_build(random.below(8), Err("")) }
 }
@@ -64,6 +65,7 @@ fn config(random: &mut Random) -> Config {
         reissue_ms: number(),
         reissue_max_ms: number(),
         ageing_ms: number(),
+        late_hook_ms: number(),
     };
     for _pool in 0..random.below(4) {
         let slots = [0, 1, 2, u32::MAX][random.below(4) as usize];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hgci_core::engine::{NewBuild, Pool, Trigger};
+use hgci_core::engine::{NewBuild, NoPlan, Pool, Trigger};
 use hgci_core::job::{JobSpec, Plan};
 use hgci_core::push::{Lane, Push, Via};
 use hgci_core::result::{Outcome, Verdict};
@@ -80,7 +80,9 @@ pub fn new_build(n: u64, plan: Result<Vec<JobSpec>, &str>) -> NewBuild {
         author: "alice".into(),
         description: "a change".into(),
         lane: Lane::Trusted,
-        plan: plan.map(|jobs| Arc::new(Plan { jobs })).map_err(str::to_owned),
+        plan: plan
+            .map(|jobs| Arc::new(Plan { jobs }))
+            .map_err(|why| NoPlan::Malformed(why.to_owned())),
     }
 }
 

@@ -35,6 +35,9 @@ pub const ARGUMENT: &str = "--warden";
 /// The most processes and threads of the job's account.
 const MAX_PROCESSES: u64 = 8192;
 
+/// What is added to a job's share of memory in thousandths when the kernel looks for whom to kill.
+const OOM_SCORE: i32 = 500;
+
 /// The longest text about a failure.
 const MAX_WHY: usize = 300;
 
@@ -45,6 +48,7 @@ pub fn run() -> io::Result<()> {
     ignore_none();
     let family = Family::found()?;
     limit_processes();
+    die_first();
     if family.is_init() {
         // Our descriptors and memory are no business of the job, which may be the same user here.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -72,6 +76,16 @@ fn limit_processes() {
     let limit = Rlimit { current: at_most(now.current), maximum: at_most(now.maximum) };
     // Lowering it is always allowed.
     let _ = setrlimit(Resource::Nproc, limit);
+}
+
+/// When memory is short, the kernel is to take the job, not the daemon or what else runs on the host.
+fn die_first() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let now = std::fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse().ok());
+    if now.is_some_and(|now: i32| now < OOM_SCORE) {
+        // Raising it is always allowed; should it not be, all is as it was.
+        let _ = std::fs::write(FILE, OOM_SCORE.to_string());
+    }
 }
 
 /// The runner is gone, or wants the job to be.

@@ -57,6 +57,14 @@ fn a_signal_is_told_apart_from_an_exit_status() {
 }
 
 #[test]
+fn a_job_is_what_the_kernel_kills_first_when_memory_is_short() {
+    for mode in modes() {
+        let scene = Scene::new(&mode, &["test $(cat /proc/self/oom_score_adj) -ge 500"]);
+        assert_eq!(scene.run().outcome, Outcome::Passed, "{mode:?}");
+    }
+}
+
+#[test]
 fn the_environment_is_what_the_contract_says_and_nothing_else() {
     for mode in modes() {
         let mut job = crate::scene::job(&["env | sort"], mode.isolation.clone());

@@ -21,6 +21,8 @@ pub struct State {
     pub source: Vec<u8>,
     /// The source stream breaks off after this many bytes, this many times.
     pub break_source: (usize, u32),
+    /// Answers one call with this status, this sentence.
+    pub refuse_call: Option<(&'static str, u16, &'static str)>,
     pub instance: Option<String>,
     pub log: Vec<u8>,
     /// Counts the log instead of keeping it.
@@ -57,6 +59,7 @@ impl Daemon {
             token: "the-token".into(),
             source,
             break_source: (0, 0),
+            refuse_call: None,
             instance: None,
             log: Vec::new(),
             count_log: None,
@@ -165,6 +168,15 @@ fn serve(shared: &Shared, stream: UnixStream) -> std::io::Result<()> {
             // The answer never comes; the connection stays.
             std::thread::sleep(Duration::from_secs(600));
             return Ok(());
+        }
+        if let Some((refused, status, why)) = state.refuse_call
+            && refused == call
+        {
+            drop(state);
+            let answer = format!("{{\"error\":\"{why}\"}}");
+            let length = answer.len();
+            write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{answer}")?;
+            continue;
         }
         if call == "source" {
             let source = state.source.clone();

@@ -34,7 +34,9 @@ fn orphans() -> Vec<String> {
 
 /// Other tests of this program may have such orphans, so only one of them runs at a time.
 fn alone() -> std::fs::File {
-    let path = std::env::temp_dir().join("hgci-runner-orphans.lock");
+    // Of each account its own: another's could not be opened.
+    let uid = rustix::process::geteuid().as_raw();
+    let path = std::env::temp_dir().join(format!("hgci-runner-orphans-{uid}.lock"));
     let file = std::fs::File::options().create(true).append(true).open(path).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
     file

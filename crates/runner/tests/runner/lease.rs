@@ -1,6 +1,6 @@
 //! Leases, cancels, timeouts, and daemons that come and go.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hgci_api::run::Isolation;
 use hgci_core::result::Outcome;
@@ -22,12 +22,11 @@ fn a_timeout_kills_the_whole_tree() {
             &["(sleep 999 & sleep 999) & setsid sleep 999 & sleep 999"],
             mode.isolation.clone(),
         );
-        job.spec.timeout_ms = Some(400);
+        job.spec.timeout_ms = Some(3000);
         let scene = Scene::with(&mode, job, Tarball::small().end());
         let verdict = scene.run();
         assert_eq!(verdict.outcome, Outcome::TimedOut, "{mode:?}");
-        assert!(verdict.duration_ms >= 300);
-        assert!(scene.log().ends_with("\nhgci: timed out after 400ms\n"), "{}", scene.log());
+        assert!(scene.log().ends_with("\nhgci: timed out after 3s\n"), "{}", scene.log());
     }
 }
 
@@ -40,7 +39,7 @@ fn a_job_may_clean_up_at_a_timeout_but_not_refuse_it() {
                while :; do sleep 0.05; done"],
             mode.isolation.clone(),
         );
-        job.spec.timeout_ms = Some(300);
+        job.spec.timeout_ms = Some(3000);
         let scene = Scene::with(&mode, job, Tarball::small().end());
         assert_eq!(scene.run().outcome, Outcome::TimedOut, "{mode:?}");
         assert!(scene.log().contains("\ncleaning\n"), "{mode:?} {}", scene.log());
@@ -110,25 +109,27 @@ fn a_second_instance_is_refused_and_leaves_quietly() {
 
 #[test]
 fn a_lease_is_renewed_every_third_of_it() {
-    let mut job = job(&["sleep 1.5"], Isolation::None);
-    job.lease.ms = 600;
+    let mut job = job(&["while ! test -e ../go; do sleep 0.05; done"], Isolation::None);
+    job.lease.ms = 3000;
     let scene = Scene::with(&none(), job, Tarball::small().end());
-    assert_eq!(scene.run().outcome, Outcome::Passed);
-    assert!(scene.daemon.state().renewals >= 3, "{}", scene.daemon.state().renewals);
+    let mut running = scene.start();
+    // More than the one or two that fit into a lease that is renewed at its end.
+    scene.daemon.wait_for("renewals", |state| state.renewals >= 3);
+    std::fs::write(scene.work.join("go"), "").unwrap();
+    assert!(running.wait().success());
+    assert_eq!(scene.verdict().outcome, Outcome::Passed);
 }
 
 #[test]
 fn a_daemon_away_for_longer_than_the_lease_ends_the_job() {
     for mode in modes() {
         let mut job = job(&[SLEEP], mode.isolation.clone());
-        job.lease.ms = 1500;
+        job.lease.ms = 5000;
         let scene = Scene::with(&mode, job, Tarball::small().end());
         let mut running = scene.start();
         scene.daemon.wait_for("a start", |state| state.log.ends_with(b"started\n"));
         scene.daemon.down();
-        let down = Instant::now();
         assert_eq!(running.wait().code(), Some(3), "{mode:?}");
-        assert!(down.elapsed() < Duration::from_secs(30));
         scene.assert_nothing_left();
     }
 }
@@ -136,7 +137,7 @@ fn a_daemon_away_for_longer_than_the_lease_ends_the_job() {
 #[test]
 fn a_job_goes_on_while_the_daemon_restarts() {
     for mode in modes() {
-        let step = "for i in $(seq 200); do echo line $i; sleep 0.01; done";
+        let step = "i=0; while ! test -e go; do i=$((i+1)); echo line $i; sleep 0.01; done";
         let scene = Scene::new(&mode, &[step]);
         let mut running = scene.start();
         for _ in 0..3 {
@@ -146,12 +147,13 @@ fn a_job_goes_on_while_the_daemon_restarts() {
             std::thread::sleep(Duration::from_millis(100));
             scene.daemon.up();
         }
+        std::fs::write(scene.work.join("tree/go"), "").unwrap();
         assert!(running.wait().success(), "{mode:?}");
         scene.assert_nothing_left();
         assert_eq!(scene.verdict().outcome, Outcome::Passed);
         let log = scene.log();
         assert!(log.lines().skip(1).enumerate().all(|(n, line)| line == format!("line {}", n + 1)));
-        assert_eq!(log.lines().count(), 201);
+        assert!(log.lines().count() > 4, "{log}");
     }
 }
 
@@ -191,6 +193,60 @@ fn a_source_stream_that_breaks_off_is_fetched_again() {
         assert_eq!(scene.run().outcome, Outcome::Passed, "{mode:?}");
         assert_eq!(scene.daemon.state().calls["source"], 3);
     }
+}
+
+#[test]
+fn a_source_tree_that_never_comes_is_errored_at_once_with_the_reason() {
+    let scene = Scene::new(&none(), &["echo no"]);
+    scene.daemon.state().refuse_call = Some(("source", 422, "/srv/hg/w has no changeset 12"));
+    let Outcome::Errored { why } = scene.run().outcome else { panic!("{:?}", scene.verdict()) };
+    assert!(why.ends_with("/srv/hg/w has no changeset 12"), "{why}");
+    assert_eq!(scene.log(), format!("hgci: {why}\n"));
+    assert_eq!(scene.daemon.state().calls["source"], 1);
+}
+
+/// A call fails for longer than the lease, at a daemon that is there.
+fn outlasts_its_lease_while_a_call_fails(call: &'static str) {
+    let mut job = job(&["echo hi"], Isolation::None);
+    job.lease.ms = 6000;
+    let scene = Scene::with(&none(), job, Tarball::small().end());
+    scene.daemon.state().refuse_call = Some((call, 500, "the disk hangs"));
+    let mut running = scene.start();
+    scene.daemon.wait_for("four renewals", |state| state.renewals >= 4);
+    scene.daemon.state().refuse_call = None;
+    assert!(running.wait().success(), "{call}");
+    scene.assert_nothing_left();
+    assert_eq!(scene.verdict().outcome, Outcome::Passed, "{call}");
+}
+
+#[test]
+fn a_lease_is_renewed_while_the_source_tree_does_not_come() {
+    outlasts_its_lease_while_a_call_fails("source");
+}
+
+#[test]
+fn a_lease_is_renewed_while_the_verdict_is_not_taken() {
+    outlasts_its_lease_while_a_call_fails("verdict");
+}
+
+#[test]
+fn a_job_that_leaves_no_thread_to_the_runner_goes_on() {
+    // The kernel counts no process of root, and must count none of another test.
+    if !crate::scene::is_root() {
+        return;
+    }
+    let uid = 61_000 + std::process::id() % 4000;
+    let mode = Mode { isolation: Isolation::None, uid: Some(uid) };
+    let scene = Scene::new(&mode, &["exec sleep 1"]);
+    let mut command = scene.command();
+    // Runner, warden and step, and not one more.
+    let limit = rustix::process::Rlimit { current: Some(3), maximum: Some(3) };
+    let set = move || Ok(rustix::process::setrlimit(rustix::process::Resource::Nproc, limit)?);
+    // SAFETY: between fork and exec this makes one system call.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, set) };
+    assert!(scene.start_as(&mut command).wait().success());
+    scene.assert_nothing_left();
+    assert_eq!(scene.verdict().outcome, Outcome::Passed);
 }
 
 #[test]

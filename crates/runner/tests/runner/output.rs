@@ -87,8 +87,8 @@ fn a_daemon_that_hangs_holds_up_neither_output_nor_timeout() {
         &["yes 0123456789 | head -c 50000000; echo done > ../written; sleep 100"],
         none().isolation,
     );
-    job.limits.timeout_ms = 3000;
-    job.lease.ms = 12_000;
+    job.limits.timeout_ms = 10_000;
+    job.lease.ms = 25_000;
     let scene = Scene::with(&none(), job, Tarball::small().end());
     scene.daemon.state().mute = true;
     let mut running = scene.start();

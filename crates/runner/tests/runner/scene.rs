@@ -104,6 +104,12 @@ fn tools() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/tools/bin")
 }
 
+/// By a process of its own: a program that another thread's child still has open for writing cannot
+/// be started.
+fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 impl Scene {
     pub fn new(mode: &Mode, steps: &[&str]) -> Scene {
         Scene::with(mode, job(steps, mode.isolation.clone()), Tarball::small().end())
@@ -119,13 +125,12 @@ impl Scene {
         if let Some(uid) = mode.uid {
             if !is_open_to_all(&program) {
                 let copy = folder.path().join("hgci-runner");
-                let copied = Command::new("cp").arg(&program).arg(&copy).status().unwrap();
-                assert!(copied.success());
+                copy_program(&program, &copy);
                 program = copy;
             }
             let tool = tools().join("bwrap");
             if tool.exists() && !is_open_to_all(&tool.canonicalize().unwrap()) {
-                fs::copy(&tool, folder.path().join("bwrap")).unwrap();
+                copy_program(&tool, &folder.path().join("bwrap"));
             }
             for path in [folder.path(), &work] {
                 chown(path, Some(uid), Some(uid)).unwrap();

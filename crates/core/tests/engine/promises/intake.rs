@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
-use hgci_core::engine::{Amendment, Effect, Event, Reply, Stage, Trigger};
-use hgci_core::push::{Lane, Push};
+use hgci_core::engine::{Amendment, Effect, Event, NewBuild, NoPlan, Pool, Reply, Stage, Trigger};
+use hgci_core::push::{Lane, Push, Via};
 use hgci_core::result::{Entry, Outcome};
 use hgci_core::{BuildId, BuildState, JobState, PushId};
 
@@ -156,6 +156,24 @@ fn a_malformed_pipeline_is_a_failed_build_that_is_published_and_mailed() {
 }
 
 #[test]
+fn a_changeset_that_the_machine_cannot_read_is_an_errored_build_that_is_published_and_mailed() {
+    let mut world = World::with_slots(1);
+    let plan = Err(NoPlan::Unreadable("it cannot be read: permission denied".into()));
+    let builds = vec![NewBuild { plan, ..make::new_build(1, Err("")) }];
+    world.step(Event::Received(make::push(PushId(1))));
+    let Reply::Planned(made) = world.step(Event::Planned { push: make::push(PushId(1)), builds })
+    else {
+        panic!("it is not planned")
+    };
+    world.turn();
+    let row = world.engine.build(made[0]).unwrap();
+    assert_eq!(row.state, BuildState::Errored);
+    assert_eq!(row.message.as_deref(), Some("it cannot be read: permission denied"));
+    assert_eq!(world.publish().len(), 1);
+    assert!(world.effects.contains(&Effect::Mail(PushId(1))));
+}
+
+#[test]
 fn a_plan_without_jobs_is_a_skipped_build() {
     let mut world = World::with_slots(1);
     let build = world.build(vec![]);
@@ -221,4 +239,53 @@ fn what_has_not_started_leaves_the_try_lane_and_nothing_ever_enters_it() {
     assert_eq!(world.claim(second).lane, Lane::Trusted);
     world.step(Event::Amended { push: PushId(1), amendment: Amendment::default() });
     assert_eq!(world.engine.build(BuildId(1)).unwrap().lane, Lane::Trusted);
+}
+
+/// A world whose only pool takes trusted work alone, with a push in the try lane.
+fn with_a_try_build(push: Push) -> World {
+    let mut world =
+        World::with_pools(vec![Pool { lanes: vec![Lane::Trusted], ..make::pool("here", 1, &[]) }]);
+    world.step(Event::Received(push.clone()));
+    let mut build = make::new_build(1, Ok(vec![job("a"), make::labelled("b", &["vax"])]));
+    build.lane = Lane::Try;
+    world.step(Event::Planned { push, builds: vec![build] });
+    world
+}
+
+#[test]
+fn what_only_the_trusted_may_run_waits_for_a_late_hook() {
+    let mut world = with_a_try_build(make::push(PushId(1)));
+    assert_eq!(world.states(BuildId(1)), [JobState::Queued, JobState::Skipped]);
+    world.pass(20_000);
+    world.restart();
+    assert_eq!(world.state(1, 0), JobState::Queued);
+    let amendment = Amendment { trusted: vec![make::node(1)], ..Amendment::default() };
+    world.step(Event::Amended { push: PushId(1), amendment });
+    assert_eq!(world.launched_attempts(), [make::attempt(1, 0, 1)]);
+}
+
+#[test]
+fn what_only_the_trusted_may_run_is_skipped_when_no_hook_speaks() {
+    let mut world = with_a_try_build(make::push(PushId(1)));
+    world.pass(29_999);
+    assert_eq!(world.state(1, 0), JobState::Queued);
+    world.pass(1);
+    assert_eq!(world.state(1, 0), JobState::Skipped);
+    assert_eq!(world.why(1, 0), "no pool takes try jobs");
+    let heard = with_a_try_build(Push { via: Via::Hook, ..make::push(PushId(1)) });
+    assert_eq!(heard.state(1, 0), JobState::Skipped, "its hook has spoken");
+}
+
+#[test]
+fn a_late_hook_adds_all_that_it_knows() {
+    let mut world = World::with_slots(1);
+    world.build(vec![job("a")]);
+    let amendment = Amendment {
+        via: Some(Via::Hook),
+        pushvars: [("REVIEW".to_owned(), "7".to_owned())].into(),
+        ..Amendment::default()
+    };
+    world.step(Event::Amended { push: PushId(1), amendment });
+    let push = &world.store.pushes[&PushId(1)].push;
+    assert_eq!((push.via, push.pushvars["REVIEW"].as_str()), (Via::Hook, "7"));
 }

@@ -131,7 +131,7 @@ impl World {
                 continue;
             };
             // A restart asks again for launches from before the pool was made smaller.
-            if newest.launched_ms != self.time as i64 {
+            if newest.launched_ms != self.now().wall {
                 continue;
             }
             let config = self.config.pools.iter().find(|config| config.name == **pool).unwrap();
@@ -149,15 +149,19 @@ impl World {
         for build in engine.builds() {
             let Some(plan) = engine.plan(build.id) else { continue };
             for other in engine.jobs(build.id) {
-                // One that was tried before may be waiting for another pool.
-                if other.state != JobState::Queued || !other.attempts.is_empty() {
+                // One that was tried before may be waiting for another pool, or for its pause.
+                let tried = other.attempts.iter().any(|attempt| *attempt.pool == *pool);
+                let in_line =
+                    engine.waits_for(other.key).as_deref() == Some("waits for a free slot");
+                if other.state != JobState::Queued || tried || !in_line {
                     continue;
                 }
                 let spec = &plan.jobs[other.key.index as usize];
                 let fits = config.lanes.contains(&build.lane)
                     && spec.labels.iter().all(|label| config.labels.contains(label));
                 let ageing = self.config.ageing_ms as i64;
-                let overtaken = other.queued_ms + ageing < started.queued_ms;
+                // By when they came in truth, whatever the rows say.
+                let overtaken = self.queued[&other.key] + ageing < self.queued[&started.key];
                 assert!(!fits || !overtaken, "{other:?} is overtaken by {started:?}");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hgci_core::engine::{Amendment, Effect, Event, NewBuild, Reply, Trigger};
+use hgci_core::engine::{Amendment, Effect, Event, NewBuild, NoPlan, Reply, Trigger};
 use hgci_core::job::{JobSpec, Plan};
 use hgci_core::push::Lane;
 use hgci_core::result::Entry;
@@ -24,10 +24,11 @@ fn changesets(push: PushId) -> Vec<Node> {
 }
 
 /// The pipeline of a changeset: the same whenever it is read.
-fn plan(node: Node) -> Result<Arc<Plan>, String> {
+fn plan(node: Node) -> Result<Arc<Plan>, NoPlan> {
     let mut random = Random::new(u64::from_be_bytes(node.0[..8].try_into().unwrap()));
     if random.once_in(10) {
-        return Err(".hgci.toml:3:7: unknown key rnu; did you mean run?".into());
+        let what = ".hgci.toml:3:7: unknown key rnu; did you mean run?";
+        return Err(NoPlan::Malformed(what.into()));
     }
     let count = if random.once_in(12) { 0 } else { 1 + random.below(5) as u32 };
     let labels: [&[&str]; 8] =

@@ -56,6 +56,12 @@ pub struct World {
     pub time: u64,
     /// The daemon's monotonic clock starts anew when its machine does.
     pub mono_zero: u64,
+    /// How far the wall clock is from the time that it should show.
+    wall_off: i64,
+    /// The latest wall clock that the engine has seen, or knows of from its rows.
+    queue_clock: i64,
+    /// What that was when a job came into the queue for the first time.
+    pub queued: BTreeMap<JobKey, i64>,
     pub engine: Option<Engine>,
     /// Which life of the daemon this is.
     pub life: u64,
@@ -94,12 +100,16 @@ impl World {
             reissue_ms: MINUTE,
             reissue_max_ms: 60 * MINUTE,
             ageing_ms: 10 * MINUTE,
+            late_hook_ms: MINUTE,
         };
         let pushes_left = 3 + random.below(8) as u32;
         let mut world = World {
             random,
             time: 1_700_000_000_000,
             mono_zero: 1_700_000_000_000,
+            wall_off: 0,
+            queue_clock: 0,
+            queued: BTreeMap::new(),
             engine: None,
             life: 0,
             store: Store::default(),
@@ -123,7 +133,25 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        Now { mono: self.time - self.mono_zero, wall: self.time as i64 }
+        Now { mono: self.time - self.mono_zero, wall: self.time as i64 + self.wall_off }
+    }
+
+    /// Somebody sets the wall clock, by up to two hours in either direction.
+    fn jump(&mut self) {
+        let jump = self.random.below(240 * MINUTE + 1) as i64;
+        self.wall_off += jump - 120 * MINUTE as i64;
+    }
+
+    /// Notes which jobs stand in the queue since now.
+    fn note_queued(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        for build in engine.builds() {
+            for job in engine.jobs(build.id) {
+                if job.state != JobState::Waiting {
+                    self.queued.entry(job.key).or_insert(self.queue_clock);
+                }
+            }
+        }
     }
 
     pub fn after(&mut self, ms: u64, what: Future) {
@@ -208,6 +236,7 @@ impl World {
     pub fn turn(&mut self, event: Event) -> Option<Reply> {
         let now = self.now();
         let mut engine = self.engine.take()?;
+        self.queue_clock = self.queue_clock.max(now.wall);
         let again = self.fails(16).then(|| event.clone());
         let mut reply = engine.step(now, event);
         if let Some(event) = again {
@@ -224,6 +253,7 @@ impl World {
         }
         self.store.write(changes);
         self.engine = Some(engine);
+        self.note_queued();
         self.check_invariants();
         if self.fails(150) {
             self.die();
@@ -304,8 +334,12 @@ impl World {
         self.life += 1;
         let engine = self.store.engine(self.config.clone(), self.now());
         self.engine = Some(engine);
+        let created = self.store.builds.values().map(|row| row.created_ms);
+        let queued = self.store.jobs.values().map(|row| row.queued_ms);
+        self.queue_clock = created.chain(queued).fold(self.now().wall, i64::max);
         let changes = self.engine.as_mut().unwrap().take_changes();
         self.store.write(changes);
+        self.note_queued();
         self.check_invariants();
         self.adopt();
         self.carry_out();
@@ -319,7 +353,7 @@ impl World {
         let delay = self.soon(3 * MINUTE);
         self.after(delay, Future::Meddle);
         let builds: Vec<BuildId> = self.store.builds.keys().copied().collect();
-        match self.random.below(9) {
+        match self.random.below(10) {
             0 => {
                 self.config.pools = pools(&mut self.random);
                 self.turn(Event::Configure(self.config.clone()));
@@ -336,6 +370,7 @@ impl World {
                 self.turn(Event::Cancel { build, job, by: "alice".into() });
             }
             6 => self.die(),
+            8 => self.jump(),
             7 if self.random.once_in(3) => {
                 // Out of the configuration, and most times back in it.
                 self.turn(Event::Repositories(BTreeSet::new()));
