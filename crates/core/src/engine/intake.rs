@@ -54,7 +54,7 @@ impl Engine {
         let wanted = builds.len();
         let made: Vec<BuildId> = builds
             .into_iter()
-            .filter_map(|build| self.add_build(now, id, build, &trusted))
+            .filter_map(|build| self.add_build(id, build, &trusted))
             .collect();
         let Some(known) = self.pushes.get_mut(&id) else { return Reply::Unknown };
         known.row.first_build = made.first().copied();
@@ -78,7 +78,6 @@ impl Engine {
     /// Makes a build of the push, unless there is one already.
     fn add_build(
         &mut self,
-        now: Now,
         push: PushId,
         new: NewBuild,
         trusted: &[Node],
