@@ -368,8 +368,9 @@ impl Worker {
         }
         let (name, next) = (repo.clone(), seen.clone());
         let recorded = inner.scheduler.act(move |turn| -> Result<_, NotRecorded> {
-            marks::save(&mut turn.batch, &name, &next, pages)
+            let marks = marks::save(turn.store(), &name, &next, pages)
                 .map_err(|error| NotRecorded(error.to_string()))?;
+            turn.batch.append(marks);
             let planned = planned.into_iter().map(|(push, builds)| plan(turn, push, builds));
             let planned: Vec<Recorded> = planned.collect::<Result<_, _>>()?;
             let again = match again {
