@@ -5,6 +5,7 @@
 //! after a restart. Writing twice is harmless, since the log knows what it has.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use hgci_core::engine::{Event, Publication};
 use hgci_core::result::{Entry, Origin};
 use hgci_results::{Error, Place, Writer};
+use tokio::sync::oneshot;
 
 use crate::config::Names;
 use crate::scheduler::{Done, NotRecorded, Scheduler};
@@ -56,10 +58,15 @@ pub enum Publish {
     },
 }
 
-/// Starts the publisher. It ends when the last sender is gone.
-pub fn start(scheduler: Scheduler) -> std::io::Result<Sender<Publish>> {
+/// Starts the publisher. It ends when the last sender is gone; the receiver is told, also when it
+/// ends in another way.
+pub fn start(
+    scheduler: Scheduler,
+) -> std::io::Result<(Sender<Publish>, oneshot::Receiver<Infallible>)> {
     let (sender, inbox) = std::sync::mpsc::channel();
+    let (ends, ended) = oneshot::channel();
     std::thread::Builder::new().name("publisher".into()).spawn(move || {
+        let _dropped_at_the_end = ends;
         Publisher {
             scheduler,
             logs: BTreeMap::new(),
@@ -69,7 +76,7 @@ pub fn start(scheduler: Scheduler) -> std::io::Result<Sender<Publish>> {
         }
         .run(&inbox);
     })?;
-    Ok(sender)
+    Ok((sender, ended))
 }
 
 struct Publisher {

@@ -119,7 +119,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let restored = Engine::restore_under(restraint, rules(&config), rows, least, clock.now());
     restored.lost.iter().for_each(|what| losses.say(format!("lost: {what}")));
     let failure = StoreFailure::default();
-    let publisher = publish::start(scheduler.clone())
+    let (publisher, mut publisher_ended) = publish::start(scheduler.clone())
         .map_err(|error| because("cannot start a thread")(&error))?;
     let local = local_pool(&config, &program, &scheduler)?;
     adopt(&restored.engine, &local, &scheduler);
@@ -189,10 +189,13 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| because("signals")(&e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| because("signals")(&e))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| because("signals")(&e))?;
+    let mut dead = None;
     loop {
         let asked: Option<oneshot::Sender<Result<(), String>>> = tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = scheduler.ended() => { dead = Some("scheduler"); break }
+            _ = &mut publisher_ended => { dead = Some("publisher"); break }
             _ = hangup.recv() => None,
             asked = reloads.recv() => asked,
             () = tokio::time::sleep(LOOK_AT_REPOSITORIES), if !complete => {
@@ -223,7 +226,11 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     if !matches!(joined, Ok(Ok(()))) {
         tracing::error!("the loop ended badly; the store has all that was acknowledged");
     }
-    Ok(())
+    match dead {
+        // Nothing can be done without it; what starts us anew starts a whole daemon.
+        Some(thread) => Err(StartError(format!("the thread {thread} has ended; see the log"))),
+        None => Ok(()),
+    }
 }
 
 /// The local pools, over `work/` in the state folder and the runner beside this program.

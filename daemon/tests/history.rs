@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use hgci_core::engine::{BuildRow, Change, JobRow, PushRow, Stage, Trigger};
+use hgci_core::engine::{
+    AttemptRow, AttemptState, BuildRow, Change, JobRow, PushRow, Stage, Trigger,
+};
 use hgci_core::push::{Lane, Push, Via};
+use hgci_core::result::{Outcome, Verdict};
 use hgci_core::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 use hgcid::store::{Batch, Options, Scan, Store, Tree};
 use hgcid::{Part, Records};
@@ -127,6 +130,7 @@ fn what_is_past_its_time_leaves_the_history_with_its_indexes() {
     assert_eq!(sweep(&store, 2), (5, 5));
     for tree in [
         Tree::BuildHistory,
+        Tree::JobHistory,
         Tree::BuildsByRepo,
         Tree::BuildsByNode,
         Tree::PushHistory,
@@ -197,4 +201,62 @@ fn pages_go_from_the_newest_to_the_oldest_whatever_is_wanted() {
     let found = Records::builds_of(&store, &node(3), part, |_| true).unwrap();
     assert_eq!(found.rows.len(), 1);
     assert_eq!(found.rows[0].build.id, BuildId(3));
+}
+
+#[test]
+fn a_build_of_a_thousand_jobs_with_all_that_they_may_say_goes_into_the_history() {
+    let (_room, store) = store(&[100]);
+    let Change::ArchiveBuild { build, jobs } = build(2, "widgets", NOW - 99 * DAY, NOW - 99 * DAY)
+    else {
+        panic!("not a build")
+    };
+    // The longest texts that the engine keeps, of what is longest as JSON.
+    let text = |len| "\u{1}".repeat(len);
+    let attempt = |n| AttemptRow {
+        n,
+        pool: "here".into(),
+        slot: 0,
+        lane: Lane::Try,
+        state: AttemptState::Over,
+        gone: true,
+        instance: Some("i".repeat(64)),
+        timeout_ms: 1,
+        launched_ms: 1,
+        claimed_ms: Some(1),
+        ended_ms: Some(1),
+        verdict: Some(Box::new(Verdict {
+            outcome: Outcome::Errored { why: text(500) },
+            started_ms: 1,
+            duration_ms: 1,
+            tests: None,
+            notes: vec![text(200); 8],
+        })),
+        why: Some(text(500)),
+    };
+    let attempts: Vec<AttemptRow> = (1..=3).map(attempt).collect();
+    let jobs: Vec<JobRow> = (0..1000)
+        .map(|index| JobRow {
+            key: JobKey { build: BuildId(2), index },
+            attempts: attempts.clone(),
+            ..jobs[0].clone()
+        })
+        .collect();
+    let mut batch = Batch::new();
+    Records::add(&mut batch, vec![Change::ArchiveBuild { build, jobs: jobs.clone() }]).unwrap();
+    store.commit(&batch).unwrap();
+    let archived = Records::build(&store, BuildId(2)).unwrap().unwrap();
+    assert!(archived.jobs == jobs, "{} of them", archived.jobs.len());
+    assert_eq!(sweep(&store, 1), (2, 1));
+    assert_eq!(count(&store, Tree::JobHistory), 0);
+}
+
+#[test]
+fn a_build_whose_jobs_are_in_its_own_record_is_read() {
+    let (_room, store) = store(&[]);
+    let record = include_bytes!("records/archived-build-1.json");
+    let mut batch = Batch::new();
+    batch.put(Tree::BuildHistory, 7_u64.to_be_bytes(), *record);
+    store.commit(&batch).unwrap();
+    let archived = Records::build(&store, BuildId(7)).unwrap().unwrap();
+    assert_eq!((archived.build.id, archived.jobs.len()), (BuildId(7), 1));
 }

@@ -16,8 +16,8 @@ use hgcid::store::{MAX_VALUE, Options, Store, Tree};
 
 const ATTEMPT: AttemptKey = AttemptKey { job: JobKey { build: BuildId(1), index: 0 }, n: 1 };
 
-/// Hands effects, and whether the store fails, to the test.
-struct Told(mpsc::Sender<Effect>, mpsc::Sender<Option<String>>);
+/// Hands effects, whether the store fails, and what was lost to the test.
+struct Told(mpsc::Sender<Effect>, mpsc::Sender<Option<String>>, mpsc::Sender<String>);
 
 impl Effects for Told {
     fn carry_out(&mut self, effect: Effect) {
@@ -37,15 +37,16 @@ impl Effects for Told {
     }
 
     fn say_lost(&mut self, what: String) {
-        panic!("nothing was lost: {what}");
+        let _test_is_over = self.2.send(what);
     }
 }
 
 struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     scheduler: Scheduler,
     effects: mpsc::Receiver<Effect>,
     failures: mpsc::Receiver<Option<String>>,
+    lost: mpsc::Receiver<String>,
     thread: JoinHandle<()>,
 }
 
@@ -54,7 +55,7 @@ impl World {
     fn start() -> World {
         let folder = tempfile::tempdir().unwrap();
         let options = Options::new(env!("CARGO_BIN_EXE_hgcid"));
-        let (store, _) = Store::open(folder.path(), options).unwrap();
+        let (store, _) = Store::open(&folder.path().join("state"), options).unwrap();
         let pool = Pool {
             name: "here".into(),
             slots: 1,
@@ -65,9 +66,10 @@ impl World {
         let (scheduler, inbox) = Scheduler::new();
         let (to_effects, effects) = mpsc::channel();
         let (to_failures, failures) = mpsc::channel();
-        let told = Box::new(Told(to_effects, to_failures));
+        let (to_lost, lost) = mpsc::channel();
+        let told = Box::new(Told(to_effects, to_failures, to_lost));
         let thread = Loop::new(Arc::new(store), engine, Clock::start(), told).start(inbox).unwrap();
-        World { _folder: folder, scheduler, effects, failures, thread }
+        World { folder, scheduler, effects, failures, lost, thread }
     }
 
     /// A push with a build of one job, whose runner has claimed it.
@@ -106,6 +108,11 @@ impl World {
             .scheduler
             .ask(|engine, _| (engine.job_row(ATTEMPT.job).unwrap().state, engine.pools()[0].held));
         asked.await.unwrap()
+    }
+
+    /// While its folder is away, the store takes nothing.
+    fn move_store(&self, from: &str, to: &str) {
+        std::fs::rename(self.folder.path().join(from), self.folder.path().join(to)).unwrap();
     }
 
     fn stop(self) {
@@ -156,8 +163,8 @@ async fn what_nobody_repeats_is_told_again_after_a_turn_was_refused() {
     assert!(error.to_string().contains("too large"), "{error}");
     // The engine was made anew from the store, where the attempt still runs, and told again.
     assert_eq!(world.state().await, (JobState::Queued, 0), "no slot stays taken for ever");
-    let failures: Vec<bool> = world.failures.try_iter().map(|why| why.is_some()).collect();
-    assert_eq!(failures, [true, false]);
+    assert_eq!(world.failures.try_iter().count(), 0, "the store is well");
+    assert_eq!(world.lost.try_iter().count(), 0);
     world.stop();
 }
 
@@ -182,5 +189,58 @@ async fn what_a_refused_turn_wanted_done_is_not_done() {
     });
     assert_eq!(again.await.unwrap(), (PushId(2), Reply::Accepted));
     assert!(matches!(world.effects.try_iter().collect::<Vec<_>>()[..], [Effect::Plan(_)]));
+    world.stop();
+}
+
+#[tokio::test]
+async fn while_the_store_fails_renewals_are_answered_and_nothing_else_is() {
+    let world = World::start();
+    world.running().await;
+    world.move_store("state", "away");
+    let received = || world.scheduler.event(Event::Received(Push { id: PushId(9), ..push() }));
+    assert!(received().await.is_err());
+    let renew = |instance: &str| world.scheduler.renew(ATTEMPT, instance.to_owned());
+    for _ in 0..3 {
+        assert!(matches!(renew("one").await.unwrap(), Reply::Lease { cancel: false, .. }));
+        assert!(renew("another").await.is_err(), "whether it may go on is not known");
+        assert!(received().await.is_err());
+    }
+    world.move_store("away", "state");
+    // The engine is made anew, and asks again.
+    while received().await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.state().await, (JobState::Running, 1));
+    assert!(matches!(renew("one").await.unwrap(), Reply::Lease { .. }));
+    assert_eq!(renew("another").await.unwrap(), Reply::Conflict);
+    let failures: Vec<Option<String>> = world.failures.try_iter().collect();
+    assert!(failures.len() >= 2 && failures.last().unwrap().is_none(), "{failures:?}");
+    world.stop();
+}
+
+#[tokio::test]
+async fn the_end_of_the_loop_is_seen_whatever_ends_it() {
+    let world = World::start();
+    world.scheduler.also(|_| panic!("a test ends the loop"));
+    world.scheduler.ended().await;
+    assert!(world.scheduler.event(Event::Tick).await.is_err());
+    assert!(world.thread.join().is_err());
+}
+
+#[tokio::test]
+async fn what_is_too_large_again_and_again_is_tried_less_and_less_often() {
+    let world = World::start();
+    let started = std::time::Instant::now();
+    let mut turns = 0;
+    while started.elapsed() < std::time::Duration::from_secs(4) {
+        // In a pause nothing is taken, and the answer is another.
+        let error = refused(world.scheduler.clone()).await.unwrap_err();
+        turns += u32::from(error.to_string().contains("too large"));
+        // Work that is taken in between does not begin the count anew.
+        let _refused_in_a_pause = world.scheduler.event(Event::Tick).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!((1..10).contains(&turns), "{turns} turns");
+    assert_eq!(world.failures.try_iter().count(), 0, "the store is well");
     world.stop();
 }

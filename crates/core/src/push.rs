@@ -52,7 +52,8 @@ pub struct PhaseMove {
 /// A bookmark that was set, moved or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BookmarkMove {
-    /// Its name. Bytes that are not UTF-8 are replaced.
+    /// Its name. Bytes that are not UTF-8 are replaced; of one that is longer than 200 bytes the
+    /// end is a digest.
     pub name: String,
     /// Where it was; `None` when it is new.
     pub from: Option<Node>,

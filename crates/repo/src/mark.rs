@@ -31,6 +31,7 @@ use std::ops::Range;
 use hgci_core::Node;
 use hgci_core::push::{BookmarkMove, PhaseMove, Push};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::graph::Rev;
@@ -44,6 +45,9 @@ pub const PAGE: u32 = 512;
 /// So many bytes of each node are in a page: 2⁻⁴⁰ is the chance that two of a million are the same.
 const PREFIX: usize = 8;
 
+/// The most bytes of a bookmark's name that a mark keeps.
+const MAX_NAME: usize = 200;
+
 /// What was seen of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -55,7 +59,7 @@ pub struct Mark {
     pub sum: u128,
     /// Where phases began.
     pub phase_roots: PhaseRoots,
-    /// All bookmarks.
+    /// All bookmarks, long names cut as [`BookmarkMove`] has them.
     pub bookmarks: BTreeMap<String, Node>,
     /// The obsolescence markers.
     pub obsstore: ObsState,
@@ -109,7 +113,7 @@ impl Mark {
             tip: reader.tip(),
             sum: sum(reader, len),
             phase_roots: reader.phase_roots()?.clone(),
-            bookmarks: reader.bookmarks()?.clone(),
+            bookmarks: with_short_names(reader.bookmarks()?),
             obsstore: reader.obsstore(Some(&before.obsstore))?,
         })
     }
@@ -179,7 +183,8 @@ pub fn difference(
     let heads = reader.heads_among(difference.new.iter().cloned().flatten().map(Rev))?;
     difference.heads = heads.into_iter().filter_map(|rev| reader.node(rev)).collect();
     compare_phases(reader, mark, &mut difference)?;
-    difference.bookmarks = compare_bookmarks(&mark.bookmarks, reader.bookmarks()?);
+    difference.bookmarks =
+        compare_bookmarks(&mark.bookmarks, &with_short_names(reader.bookmarks()?));
     let obsstore = reader.obsstore(Some(&mark.obsstore))?;
     difference.markers = obsstore.markers.saturating_sub(mark.obsstore.markers);
     Ok(difference)
@@ -247,6 +252,24 @@ fn compare_phases(reader: &Reader, mark: &Mark, difference: &mut Difference) -> 
         }
     }
     Ok(())
+}
+
+/// Bookmarks by names of at most [`MAX_NAME`] bytes. What was cut off is in a digest at the end, so
+/// that no two become the same.
+fn with_short_names(bookmarks: &BTreeMap<String, Node>) -> BTreeMap<String, Node> {
+    let short = |name: &String| {
+        if name.len() <= MAX_NAME {
+            return name.clone();
+        }
+        let digest = Sha256::digest(name.as_bytes());
+        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let mut end = MAX_NAME - digest.len() - 1;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}~{digest}", &name[..end])
+    };
+    bookmarks.iter().map(|(name, node)| (short(name), *node)).collect()
 }
 
 fn compare_bookmarks(

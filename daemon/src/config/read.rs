@@ -16,6 +16,9 @@ use super::{
 /// The most repositories, pools or secrets of a file.
 const MAX_ENTRIES: usize = 10_000;
 
+/// The most further attempts of a job: the record of a job has them all.
+const MAX_RETRIES: u32 = 100;
+
 /// Kinds of pool that later versions of hgci know.
 const LATER: [&str; 5] = ["ssh", "container", "vm", "slurm", "ec2"];
 
@@ -351,8 +354,13 @@ fn limits(layer: &mut Layer<'_, '_>) -> Option<Limits> {
     let lease = duration("lease", Duration::from_secs(5));
     let mut size = |key| layer.take(key).and_then(|value| value.size());
     let (log, artifact, free) = (size("log"), size("artifact"), size("free"));
-    let mut count = |key| layer.take(key).and_then(|value| value.count());
-    let retries = count("retries");
+    let retries = layer.take("retries").and_then(|value| {
+        let retries = value.count()?;
+        if retries > MAX_RETRIES {
+            value.mistake(format!("more than {MAX_RETRIES} would help no job"), None);
+        }
+        Some(retries)
+    });
     let requests = layer.take("requests").and_then(|value| {
         let requests = value.count()?;
         if requests == 0 {

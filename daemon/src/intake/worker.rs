@@ -472,8 +472,9 @@ impl Worker {
         let lifts = late.clone();
         let (name, next) = (repo.clone(), seen.clone());
         let recorded = inner.scheduler.act(move |turn| -> Result<_, NotRecorded> {
-            marks::save(&mut turn.batch, &name, &next, pages)
+            let marks = marks::save(turn.store(), &name, &next, pages)
                 .map_err(|error| NotRecorded(error.to_string()))?;
+            turn.batch.append(marks);
             for (id, hint) in &late {
                 late::amend(turn, *id, hint)?;
             }

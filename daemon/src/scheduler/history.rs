@@ -9,7 +9,7 @@ use hgci_core::{BuildId, Node, PushId};
 use serde::de::DeserializeOwned;
 
 use super::records::{
-    ArchivedBuild, RecordError, Records, by_repo, one, push_key, transaction_key,
+    ArchivedBuild, RecordError, Records, by_repo, forget, one, push_key, transaction_key,
 };
 use crate::store::{Batch, Scan, Store, Tree};
 
@@ -147,7 +147,8 @@ impl Records {
         after: u64,
         most: usize,
     ) -> Result<Old, RecordError> {
-        old(store, Tree::BuildHistory, after, most, |over: ArchivedBuild, batch| {
+        let mut error = None;
+        let old = old(store, Tree::BuildHistory, after, most, |over: ArchivedBuild, batch| {
             let build = over.build;
             if build.created_ms >= before_ms {
                 return Age::Young;
@@ -156,12 +157,13 @@ impl Records {
             if build.ended_ms.unwrap_or(build.created_ms) >= before_ms {
                 return Age::NotYet;
             }
-            let id = build.id.0.to_be_bytes();
-            batch.delete(Tree::BuildHistory, id);
-            batch.delete(Tree::BuildsByRepo, by_repo(&build.repo, build.id.0));
-            batch.delete(Tree::BuildsByNode, [&build.node.0[..], &id].concat());
+            error = forget(store, batch, &build).err().or(error.take());
             Age::Old
-        })
+        });
+        match error {
+            Some(error) => Err(error),
+            None => old,
+        }
     }
 
     /// Pushes above the number `after` that were received before a time, among the next `most`.
@@ -201,7 +203,7 @@ fn old<T: DeserializeOwned>(
     tree: Tree,
     after: u64,
     most: usize,
-    judge: impl Fn(T, &mut Batch) -> Age,
+    mut judge: impl FnMut(T, &mut Batch) -> Age,
 ) -> Result<Old, RecordError> {
     let key = after.to_be_bytes();
     let scan = Scan { prefix: &[], after: Some(&key), backwards: false };

@@ -11,9 +11,9 @@ mod turn;
 
 use std::sync::mpsc;
 
-use hgci_core::BuildId;
 use hgci_core::engine::{Engine, Event, Reply};
-use tokio::sync::oneshot;
+use hgci_core::{AttemptKey, BuildId};
+use tokio::sync::{oneshot, watch};
 
 use crate::store::Store;
 
@@ -34,6 +34,8 @@ type Question = Box<dyn FnOnce(&Engine, &Store) + Send>;
 enum Message {
     /// Something to do within a turn. Who asked waits for an answer, and asks again without.
     Act(Act),
+    /// A runner's renewal, which is answered even while the store fails.
+    Renew(Box<Renewal>),
     /// An event that nobody waits for. It must not be lost while the store fails: nobody would
     /// tell it again.
     Tell(Box<Event>),
@@ -43,25 +45,51 @@ enum Message {
     Stop,
 }
 
+/// A runner says that it lives.
+struct Renewal {
+    attempt: AttemptKey,
+    instance: String,
+    answer: oneshot::Sender<Result<Reply, NotRecorded>>,
+}
+
 /// Where events go and questions are asked. Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
     messages: mpsc::Sender<Message>,
+    alive: watch::Receiver<()>,
 }
 
-/// Where the loop takes from.
-pub struct Inbox(mpsc::Receiver<Message>);
+/// Where the loop takes from. It is dropped when the loop's thread ends, however that comes.
+pub struct Inbox {
+    messages: mpsc::Receiver<Message>,
+    _alive: watch::Sender<()>,
+}
 
 impl Scheduler {
     /// A scheduler whose loop takes from the inbox, once [`Loop::start`]ed.
     pub fn new() -> (Scheduler, Inbox) {
-        let (messages, inbox) = mpsc::channel();
-        (Scheduler { messages }, Inbox(inbox))
+        let (to_loop, messages) = mpsc::channel();
+        let (ends, alive) = watch::channel(());
+        (Scheduler { messages: to_loop, alive }, Inbox { messages, _alive: ends })
+    }
+
+    /// Returns when the loop has ended.
+    pub async fn ended(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
     }
 
     /// Tells the engine, and returns its reply once that is durable.
     pub async fn event(&self, event: Event) -> Result<Reply, NotRecorded> {
         self.act(move |turn| turn.step(event)).await
+    }
+
+    /// Renews the lease of an attempt. While the store fails this is answered from what the engine
+    /// believes, since nothing of it is stored: jobs that run are not to end for want of a disk.
+    pub async fn renew(&self, attempt: AttemptKey, instance: String) -> Result<Reply, NotRecorded> {
+        let (answer, given) = oneshot::channel();
+        self.send(Message::Renew(Box::new(Renewal { attempt, instance, answer })));
+        given.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Does something within a turn, and returns what it gave once its turn is durable.

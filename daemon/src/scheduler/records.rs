@@ -6,17 +6,22 @@ use hgci_core::{BuildId, JobKey, Node, PushId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Batch, Numbers, Scan, Store, StoreError, Tree};
+use crate::store::{Batch, Numbers, Row, Scan, Store, StoreError, Tree};
 
 /// Key of the engine's counters in [`Tree::Meta`].
 const ENGINE: &[u8] = b"engine";
+
+/// How many bytes the jobs have that share a record of the history, unless one alone has more.
+const SHARED: usize = 64 << 10;
 
 /// A build that is over, as the history has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedBuild {
     /// The build.
     pub build: BuildRow,
-    /// Its jobs, in the order of the plan.
+    /// Its jobs, in the order of the plan. They are in records of their own, for together they may
+    /// be more than one record takes.
+    #[serde(default)]
     pub jobs: Vec<JobRow>,
 }
 
@@ -35,6 +40,14 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl RecordError {
+    /// Whether the store is well, and what it was to take is too large for it: the same again is
+    /// refused again.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, RecordError::Store(StoreError::TooLarge { .. }) | RecordError::Json { .. })
+    }
 }
 
 /// Reading and writing the engine's records.
@@ -70,11 +83,11 @@ impl Records {
         Ok(())
     }
 
-    /// All that is in flight. What cannot be read is left out and named.
+    /// All that is in flight. What cannot be read is named and removed, so that it is lost once.
     pub fn load(store: &Store) -> Result<(Rows, Vec<String>), RecordError> {
-        let mut lost = Vec::new();
+        let mut lost = Lost::default();
         let meta = match store.get(Tree::Meta, ENGINE)? {
-            Some(row) => keep(Tree::Meta, &row.value, &mut lost).unwrap_or_default(),
+            Some(row) => lost.unless_read(Tree::Meta, &row).unwrap_or_default(),
             None => Meta::default(),
         };
         let plans = all::<Plan>(store, Tree::Plans, &mut lost)?
@@ -88,7 +101,8 @@ impl Records {
             builds: values(all::<BuildRow>(store, Tree::Builds, &mut lost)?),
             jobs: values(all::<JobRow>(store, Tree::Jobs, &mut lost)?),
         };
-        Ok((rows, lost))
+        store.commit(&lost.batch)?;
+        Ok((rows, lost.lines))
     }
 
     /// The build of a changeset that is over, where it had one.
@@ -98,18 +112,29 @@ impl Records {
         node: &Node,
         trigger: Trigger,
     ) -> Result<Option<BuildId>, RecordError> {
-        let row = store.get(Tree::Known, &known_key(repo, node, trigger))?;
+        let row = sound(store.get(Tree::Known, &known_key(repo, node, trigger)))?;
         Ok(row.and_then(|row| Some(BuildId(u64::from_be_bytes(row.value.try_into().ok()?)))))
     }
 
     /// A build that is over.
     pub fn build(store: &Store, id: BuildId) -> Result<Option<ArchivedBuild>, RecordError> {
-        one(store, Tree::BuildHistory, &build_key(id))
+        let archived = one::<ArchivedBuild>(store, Tree::BuildHistory, &build_key(id))?;
+        let Some(mut archived) = archived else { return Ok(None) };
+        let key = build_key(id);
+        let (mut error, scan) = (None, Scan { prefix: &key, ..Scan::default() });
+        store.visit(Tree::JobHistory, scan, |row| {
+            let jobs = serde_json::from_slice::<Vec<JobRow>>(&row.value);
+            jobs.map(|jobs| archived.jobs.extend(jobs)).map_err(|why| error = Some(why)).is_ok()
+        })?;
+        match error {
+            Some(source) => Err(RecordError::Json { tree: Tree::JobHistory, source }),
+            None => Ok(Some(archived)),
+        }
     }
 
     /// The push of a transaction, where there is one.
     pub fn push_of(store: &Store, repo: &str, txid: &str) -> Result<Option<PushId>, RecordError> {
-        let row = store.get(Tree::Transactions, &transaction_key(repo, txid))?;
+        let row = sound(store.get(Tree::Transactions, &transaction_key(repo, txid)))?;
         Ok(row.and_then(|row| Some(PushId(u64::from_be_bytes(row.value.try_into().ok()?)))))
     }
 
@@ -130,7 +155,45 @@ fn archive(batch: &mut Batch, build: BuildRow, jobs: Vec<JobRow>) -> Result<(), 
     batch.put(Tree::BuildsByRepo, by_repo(&build.repo, build.id.0), []);
     let by_node = [&build.node.0[..], &build.id.0.to_be_bytes()].concat();
     batch.put(Tree::BuildsByNode, by_node, []);
-    put(batch, Tree::BuildHistory, &key, &ArchivedBuild { build, jobs })
+    let (mut list, mut first) = (Vec::new(), 0);
+    for job in &jobs {
+        let json = json(Tree::JobHistory, job)?;
+        if !list.is_empty() && list.len() + json.len() > SHARED {
+            put_list(batch, key, first, std::mem::take(&mut list));
+        }
+        match list.is_empty() {
+            true => (first, list) = (job.key.index, vec![b'[']),
+            false => list.push(b','),
+        }
+        list.extend(json);
+    }
+    if !list.is_empty() {
+        put_list(batch, key, first, list);
+    }
+    put(batch, Tree::BuildHistory, &key, &ArchivedBuild { build, jobs: Vec::new() })
+}
+
+/// Ends a list of jobs and adds it to a batch, under the place of its first.
+fn put_list(batch: &mut Batch, build: [u8; 8], first: u32, mut list: Vec<u8>) {
+    list.push(b']');
+    batch.put(Tree::JobHistory, [&build[..], &first.to_be_bytes()].concat(), list);
+}
+
+/// Takes a build out of the history, with its jobs.
+pub(super) fn forget(
+    store: &Store,
+    batch: &mut Batch,
+    build: &BuildRow,
+) -> Result<(), RecordError> {
+    let key = build_key(build.id);
+    batch.delete(Tree::BuildHistory, key);
+    batch.delete(Tree::BuildsByRepo, by_repo(&build.repo, build.id.0));
+    batch.delete(Tree::BuildsByNode, [&build.node.0[..], &key].concat());
+    store.visit(Tree::JobHistory, Scan { prefix: &key, ..Scan::default() }, |row| {
+        batch.delete(Tree::JobHistory, row.key);
+        true
+    })?;
+    Ok(())
 }
 
 fn put<T: Serialize>(
@@ -139,9 +202,24 @@ fn put<T: Serialize>(
     key: &[u8],
     value: &T,
 ) -> Result<(), RecordError> {
-    let json = serde_json::to_vec(value).map_err(|source| RecordError::Json { tree, source })?;
-    batch.put(tree, key, json);
+    batch.put(tree, key, json(tree, value)?);
     Ok(())
+}
+
+fn json<T: Serialize>(tree: Tree, value: &T) -> Result<Vec<u8>, RecordError> {
+    serde_json::to_vec(value).map_err(|source| RecordError::Json { tree, source })
+}
+
+/// A record of the history that is damaged is as one that is not there: nobody can mend it, and
+/// what asks for it goes on without.
+fn sound(row: Result<Option<Row>, StoreError>) -> Result<Option<Row>, StoreError> {
+    match row {
+        Err(error @ StoreError::Damaged { .. }) => {
+            tracing::warn!(%error, "taken to be gone");
+            Ok(None)
+        }
+        row => row,
+    }
 }
 
 pub(super) fn one<T: DeserializeOwned>(
@@ -149,7 +227,7 @@ pub(super) fn one<T: DeserializeOwned>(
     tree: Tree,
     key: &[u8],
 ) -> Result<Option<T>, RecordError> {
-    let row = store.get(tree, key)?;
+    let row = sound(store.get(tree, key))?;
     row.map(|row| serde_json::from_slice(&row.value))
         .transpose()
         .map_err(|source| RecordError::Json { tree, source })
@@ -160,11 +238,11 @@ type Keyed<T> = Vec<(Vec<u8>, T)>;
 fn all<T: DeserializeOwned>(
     store: &Store,
     tree: Tree,
-    lost: &mut Vec<String>,
+    lost: &mut Lost,
 ) -> Result<Keyed<T>, RecordError> {
     let mut rows = Vec::new();
     store.visit(tree, Scan::default(), |row| {
-        if let Some(value) = keep(tree, &row.value, lost) {
+        if let Some(value) = lost.unless_read(tree, &row) {
             rows.push((row.key, value));
         }
         true
@@ -172,10 +250,22 @@ fn all<T: DeserializeOwned>(
     Ok(rows)
 }
 
-fn keep<T: DeserializeOwned>(tree: Tree, value: &[u8], lost: &mut Vec<String>) -> Option<T> {
-    serde_json::from_slice(value)
-        .map_err(|source| lost.push(RecordError::Json { tree, source }.to_string()))
-        .ok()
+/// What cannot be read: its names, and a batch that removes it.
+#[derive(Default)]
+struct Lost {
+    lines: Vec<String>,
+    batch: Batch,
+}
+
+impl Lost {
+    fn unless_read<T: DeserializeOwned>(&mut self, tree: Tree, row: &Row) -> Option<T> {
+        serde_json::from_slice(&row.value)
+            .map_err(|source| {
+                self.lines.push(RecordError::Json { tree, source }.to_string());
+                self.batch.delete(tree, row.key.clone());
+            })
+            .ok()
+    }
 }
 
 fn values<T>(rows: Keyed<T>) -> Vec<T> {

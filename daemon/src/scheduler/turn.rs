@@ -1,6 +1,6 @@
 //! One turn of the loop, and what happens when the store fails under it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use hgci_core::PushId;
 use hgci_core::engine::{Effect, Engine, Event, Now, Reply, Rows};
+use tokio::sync::oneshot;
 
 use super::records::{RecordError, Records};
-use super::{Inbox, Message, NotRecorded};
+use super::{Inbox, Message, NotRecorded, Renewal};
 use crate::clock::Clock;
 use crate::store::{Batch, Store, Tree};
 
@@ -22,6 +23,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long after a failure the store is tried again.
 const RETRY_STORE: Duration = Duration::from_secs(1);
+
+/// The longest such pause, where turn after turn is refused.
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// After so long without a refused turn the next one is the first again. A turn that is taken in
+/// between proves nothing: it may have been without the work that is refused.
+const CALM: Duration = Duration::from_secs(120);
 
 /// Called with what became of a turn.
 pub type Done = Box<dyn FnOnce(Result<(), NotRecorded>) + Send>;
@@ -116,8 +124,11 @@ pub struct Loop {
     engine: Engine,
     clock: Clock,
     effects: Box<dyn Effects>,
-    /// How many turns the store has refused since it last took one.
+    /// How many turns were refused, each within [`CALM`] of the one before, and when the last was.
     refused: u32,
+    refused_at: Option<Instant>,
+    /// What was told in a turn that was too large for the store: each gets a turn of its own.
+    apart: VecDeque<Event>,
     /// What the store has lost, and nobody was told yet.
     lost: Vec<String>,
 }
@@ -125,31 +136,82 @@ pub struct Loop {
 impl Loop {
     /// A loop over a store and the engine that was restored from it.
     pub fn new(store: Arc<Store>, engine: Engine, clock: Clock, effects: Box<dyn Effects>) -> Loop {
-        Loop { store, engine, clock, effects, refused: 0, lost: Vec::new() }
+        Loop {
+            store,
+            engine,
+            clock,
+            effects,
+            refused: 0,
+            refused_at: None,
+            apart: VecDeque::new(),
+            lost: Vec::new(),
+        }
     }
 
     /// Starts it on a thread of its own.
     pub fn start(self, inbox: Inbox) -> std::io::Result<JoinHandle<()>> {
         let thread = std::thread::Builder::new().name("scheduler".into());
-        thread.spawn(move || self.run(&inbox.0))
+        thread.spawn(move || self.run(&inbox))
     }
 
     /// Runs until it is told to stop.
-    fn run(mut self, inbox: &Receiver<Message>) {
+    fn run(mut self, inbox: &Inbox) {
+        let inbox = &inbox.messages;
         // Restoring has changes and effects of its own.
-        let mut next = Some(Vec::new());
+        let (mut next, mut is_apart) = (Some(Vec::new()), false);
         while let Some(messages) = next {
-            match self.turn(messages) {
-                Ended::Well { go_on } => {
-                    self.refused = 0;
-                    next = if go_on { self.wait(inbox) } else { None };
+            let was_apart = std::mem::take(&mut is_apart);
+            let Refused { why, told, go_on } = match self.turn(messages) {
+                Ended::Well { go_on: false } => break,
+                Ended::Well { go_on: true } => {
+                    let apart = self.apart.pop_front();
+                    is_apart = apart.is_some();
+                    next = match apart {
+                        Some(event) => Some(vec![Message::Tell(Box::new(event))]),
+                        None => self.wait(inbox),
+                    };
+                    continue;
                 }
-                Ended::Refused { why, told, go_on } => {
-                    self.refused = self.refused.saturating_add(1);
-                    // The engine is ahead of the store now: what it believes may not be durable.
-                    next = if go_on { self.recover(&why, told, inbox) } else { None };
-                }
+                Ended::Refused(refused) => refused,
+            };
+            // The engine is ahead of the store now: what it believes may not be durable.
+            let calm = self.refused_at.is_none_or(|at| at.elapsed() > CALM);
+            self.refused = if calm { 1 } else { self.refused.saturating_add(1) };
+            next = match go_on {
+                true if why.is_too_large() => self.set_apart(&why, told, was_apart, inbox),
+                true => self.recover(&why.to_string(), told, inbox),
+                false => None,
+            };
+            self.refused_at = Some(Instant::now());
+        }
+    }
+
+    /// A turn was more than the store takes, which is no fault of the store: who asked was told.
+    /// What nobody repeats gets a turn of its own, and what is too large by itself is given up.
+    fn set_apart(
+        &mut self,
+        why: &RecordError,
+        told: Vec<Event>,
+        was_apart: bool,
+        inbox: &Receiver<Message>,
+    ) -> Option<Vec<Message>> {
+        tracing::error!(%why, "a turn was too large for the store, and is forgotten");
+        if was_apart {
+            for event in told {
+                let event: String = format!("{event:?}").chars().take(200).collect();
+                self.effects.say_lost(format!("what the store cannot take: {why}: {event}"));
             }
+        } else {
+            self.apart.extend(told);
+        }
+        // Whoever asks for the same again at once is not to keep the daemon busy with it.
+        let mut later = Vec::new();
+        if self.refused > 1 && !self.pause(&mut later, inbox) {
+            return None;
+        }
+        match self.reload() {
+            Ok(()) => Some(later),
+            Err(error) => self.recover(&error.to_string(), events_of(later), inbox),
         }
     }
 
@@ -182,10 +244,15 @@ impl Loop {
         };
         let mut told = Vec::new();
         let mut questions = Vec::new();
+        let mut renewed = Vec::new();
         let mut go_on = true;
         for message in messages {
             match message {
                 Message::Act(act) => act(&mut turn),
+                Message::Renew(renewal) => {
+                    let Renewal { attempt, instance, answer } = *renewal;
+                    renewed.push((turn.step(Event::Renewed { attempt, instance }), answer));
+                }
                 Message::Tell(event) => {
                     told.push((*event).clone());
                     turn.step(*event);
@@ -200,14 +267,16 @@ impl Loop {
         }
         let Turn { once, mut batch, .. } = turn;
         let written = match Records::add(&mut batch, self.engine.take_changes()) {
-            Ok(()) => self.store.commit(&batch).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(()) => self.store.commit(&batch).map_err(RecordError::from),
+            Err(error) => Err(error),
         };
         if let Err(why) = written {
-            let refusal = NotRecorded(why.clone());
+            let refusal = NotRecorded(why.to_string());
             once.into_iter().for_each(|(_, done)| done(Err(refusal.clone())));
-            return Ended::Refused { why, told, go_on };
+            renewed.into_iter().for_each(|(reply, to)| answer_undurable(reply, to));
+            return Ended::Refused(Refused { why, told, go_on });
         }
+        renewed.into_iter().for_each(|(reply, to)| drop(to.send(Ok(reply))));
         let effects = self.engine.take_effects();
         effects.into_iter().for_each(|effect| self.effects.carry_out(effect));
         for (when, done) in once {
@@ -248,16 +317,31 @@ impl Loop {
                     Err(error) => self.effects.store_fails(Some(&error.to_string())),
                 }
             }
-            let until = Instant::now() + RETRY_STORE;
-            while let Some(pause) = until.checked_duration_since(Instant::now()) {
-                match inbox.recv_timeout(pause) {
-                    Ok(event @ Message::Tell(_)) => told.push(event),
-                    // Dropping it tells whoever waits for it.
-                    Ok(Message::Act(_) | Message::Ask(_)) | Err(RecvTimeoutError::Timeout) => {}
-                    Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-                }
+            if !self.pause(&mut told, inbox) {
+                return None;
             }
         }
+    }
+
+    /// Waits before the store is tried again: the longer, the more turns it has refused. Renewals
+    /// are answered meanwhile, and `told` gets what must not be lost. `false`: it is time to stop.
+    fn pause(&mut self, told: &mut Vec<Message>, inbox: &Receiver<Message>) -> bool {
+        let factor = 1 << self.refused.saturating_sub(2).min(10);
+        let until = Instant::now() + (RETRY_STORE * factor).min(RETRY_MOST);
+        while let Some(pause) = until.checked_duration_since(Instant::now()) {
+            match inbox.recv_timeout(pause) {
+                Ok(event @ Message::Tell(_)) => told.push(event),
+                Ok(Message::Renew(renewal)) => {
+                    let Renewal { attempt, instance, answer } = *renewal;
+                    let renewed = Event::Renewed { attempt, instance };
+                    answer_undurable(self.engine.step(self.clock.now(), renewed), answer);
+                }
+                // Dropping it tells whoever waits for it.
+                Ok(Message::Act(_) | Message::Ask(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        true
     }
 
     fn reload(&mut self) -> Result<(), RecordError> {
@@ -295,6 +379,28 @@ impl Loop {
 enum Ended {
     /// It is durable.
     Well { go_on: bool },
-    /// The store did not take it. What was told in it is to be told again.
-    Refused { why: String, told: Vec<Event>, go_on: bool },
+    /// The store did not take it.
+    Refused(Refused),
+}
+
+/// A turn that the store did not take, and what was told in it, which is to be told again.
+struct Refused {
+    why: RecordError,
+    told: Vec<Event>,
+    go_on: bool,
+}
+
+/// Answers a renewal from an engine that is ahead of the store. A lease says nothing that could be
+/// forgotten: after a restart every one gets a full term. All else may not be durable.
+fn answer_undurable(reply: Reply, answer: oneshot::Sender<Result<Reply, NotRecorded>>) {
+    let lives = matches!(reply, Reply::Lease { cancel: false, .. });
+    drop(answer.send(if lives { Ok(reply) } else { Err(NotRecorded("the store fails".into())) }));
+}
+
+fn events_of(messages: Vec<Message>) -> Vec<Event> {
+    let events = messages.into_iter().filter_map(|message| match message {
+        Message::Tell(event) => Some(*event),
+        _ => None,
+    });
+    events.collect()
 }

@@ -56,6 +56,9 @@ pub enum StoreError {
     /// An earlier write failed, and [`super::Store::reopen`] has not been called since.
     #[error("the store is closed after a failed write")]
     Closed,
+    /// Reading what is over has met damage: it is left behind when the store opens again.
+    #[error("the history is damaged; the store is opened anew")]
+    History,
     /// It did not open in time although the probe before did.
     #[error("the store in {} did not open within {seconds} s", dir.display())]
     Hanging {
@@ -92,6 +95,38 @@ pub enum StoreError {
         /// Bytes of its value.
         value: usize,
     },
+}
+
+impl StoreError {
+    /// Whether files are damaged, as far as sled can tell; not a fault of the surroundings.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            _ if self.is_elsewhere() => false,
+            StoreError::Sled { operation, source: sled::Error::Io(_) } => *operation == "read",
+            StoreError::Sled { .. } | StoreError::Panicked { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is the surroundings that fail: the store may be well, and must not be set aside.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        use io::ErrorKind::*;
+        let of_io = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                StorageFull | QuotaExceeded | FileTooLarge | PermissionDenied | ReadOnlyFilesystem
+            ) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+        };
+        match self {
+            StoreError::Io { source, .. } => of_io(source),
+            StoreError::Sled { source: sled::Error::Io(source), .. } => of_io(source),
+            // sled unwraps some results; the kind of the error is in the message then.
+            StoreError::Panicked { message, .. } => {
+                message.contains("StorageFull") || message.contains("No space left")
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Says which operation failed on which path.

@@ -9,13 +9,16 @@
 //! - `disk`: the database, and how it is made durable
 //! - `mirror`: the batch counter in a file of its own
 //! - `probe`, `open`: opening under a deadline in a child process, setting aside, the report
+//! - `history`: what is done when damage is met in what is over
 //! - `lock`: one daemon for one state folder
 //!
-//! In the state folder it owns `store/`, `store.count`, `store.aside-*/` and `lock`.
+//! In the state folder it owns `store/`, `store.count`, `store.aside-*/`,
+//! `store.new/` and `lock`.
 
 mod batch;
 mod disk;
 mod error;
+mod history;
 mod lock;
 mod mirror;
 mod open;
@@ -41,6 +44,7 @@ pub use tree::Tree;
 use crate::metrics::{self, Histogram};
 use disk::{COUNTER, Counter, Disk, guarded};
 use error::IoContext;
+use history::History;
 use lock::Lock;
 use mirror::{Count, Mirror};
 use record::Stored;
@@ -91,6 +95,7 @@ pub struct Store {
     disk: RwLock<Option<Disk>>,
     writer: Mutex<Writer>,
     figures: Figures,
+    history: History,
     _lock: Lock,
 }
 
@@ -123,13 +128,14 @@ impl Store {
         }
         let lock = Lock::take(state)?;
         check_room(state, options.reserve)?;
-        let (parts, report) = open::open(state, &options)?;
+        let (parts, report) = open::open(state, &options, false)?;
         let store = Store {
             state: state.to_owned(),
             options,
             disk: RwLock::new(Some(parts.disk)),
             writer: Mutex::new(Writer { mirror: parts.mirror, counter: parts.counter }),
             figures: Figures::default(),
+            history: History::default(),
             _lock: lock,
         };
         Ok((store, report))
@@ -142,7 +148,8 @@ impl Store {
         let mut writer = self.writer.lock();
         self.close();
         check_room(&self.state, self.options.reserve)?;
-        let (parts, report) = open::open(&self.state, &self.options)?;
+        let (parts, report) = open::open(&self.state, &self.options, self.history.is_lost())?;
+        self.history.opened();
         *writer = Writer { mirror: parts.mirror, counter: parts.counter };
         *self.disk.write() = Some(parts.disk);
         Ok(report)
@@ -163,6 +170,11 @@ impl Store {
             }
         }
         let mut writer = self.writer.lock();
+        if self.history.is_suspect() {
+            self.figures.failures.one();
+            self.close();
+            return Err(StoreError::History);
+        }
         let started = Instant::now();
         let result = check_room(&self.state, self.options.reserve).and_then(|()| {
             let disk = self.disk.read();
@@ -174,7 +186,10 @@ impl Store {
                 self.figures.batches.took(started.elapsed());
                 self.figures.records.add(batch.len() as u64);
             }
-            Ok(Err(_)) => {
+            Ok(Err(error)) => {
+                if error.is_damage() && batch.changes().any(|(tree, ..)| tree.is_history()) {
+                    self.history.met_damage();
+                }
                 self.figures.failures.one();
                 self.close();
             }

@@ -1,5 +1,6 @@
 //! Opening: the probe, setting aside what is damaged, and saying what was lost.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,10 +9,17 @@ use super::disk::{COUNTER, Counter, Disk, guarded};
 use super::error::{IoContext, StoreError};
 use super::mirror::{Count, Mirror, Numbers};
 use super::probe::{self, Failure, Found};
-use super::{Options, Tree, record};
+use super::record::Stored;
+use super::{MAX_VALUE, Options, Tree, record};
 
 /// How long handles of an earlier opening may take to be given back.
 const HANDLES: Duration = Duration::from_secs(10);
+
+/// Where a database is made that is to take the place of the old one.
+const REPLACEMENT: &str = "store.new";
+
+/// How many records are copied into it in one batch.
+const COPIED_AT_ONCE: usize = 1000;
 
 /// What opening came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub struct OpenReport {
     pub damaged: Vec<(Tree, Vec<u8>)>,
     /// Records in flight are missing, or old ones came back, although the counter is right.
     pub inconsistent: bool,
+    /// What is over was damaged and is gone; what is in flight is not affected.
+    pub history_lost: bool,
     /// The highest numbers of pushes and builds that were ever given.
     pub numbers: Numbers,
     /// How long opening took.
@@ -55,6 +65,7 @@ impl OpenReport {
         self.how == Opened::Fresh
             || self.lost_batches > 0
             || self.inconsistent
+            || self.history_lost
             || !self.damaged.is_empty()
     }
 
@@ -86,6 +97,13 @@ impl OpenReport {
         if self.inconsistent {
             lines.push("records in flight are not those that were last written".to_owned());
         }
+        if self.history_lost {
+            lines.push(
+                "the history was damaged and begins anew: the lists of what is over are gone, what \
+                 is in flight and the results logs are not affected"
+                    .to_owned(),
+            );
+        }
         lines
     }
 }
@@ -97,10 +115,15 @@ pub(super) struct Parts {
     pub counter: Counter,
 }
 
-/// Opens the store of a state folder whose lock is held.
-pub(super) fn open(state: &Path, options: &Options) -> Result<(Parts, OpenReport), StoreError> {
+/// Opens the store of a state folder whose lock is held; with `anew`, without its history.
+pub(super) fn open(
+    state: &Path,
+    options: &Options,
+    anew: bool,
+) -> Result<(Parts, OpenReport), StoreError> {
     let start = Instant::now();
     let dir = state.join("store");
+    finish_replacing(state, &dir)?;
     let (mut mirror, count) = Mirror::open(&state.join("store.count"))?;
     let mut report = OpenReport {
         how: Opened::Kept,
@@ -110,11 +133,12 @@ pub(super) fn open(state: &Path, options: &Options) -> Result<(Parts, OpenReport
         lost_batches: 0,
         damaged: Vec::new(),
         inconsistent: false,
+        history_lost: false,
         numbers: Numbers::default(),
         took: Duration::ZERO,
     };
     let found = find(state, &dir, count, options, &mut report)?;
-    let disk = open_in_time(&dir, options)?;
+    let mut disk = open_in_time(&dir, options)?;
     let mut counter = found.counter.unwrap_or_default();
     if !found.sound {
         let sum = remove_damaged(&disk, &mut report)?;
@@ -137,6 +161,10 @@ pub(super) fn open(state: &Path, options: &Options) -> Result<(Parts, OpenReport
         disk.write(batch, None)?;
         mirror.write(Count { batches: counter.batches, numbers: counter.numbers }, true)?;
     }
+    if anew || !found.history {
+        disk = without_history(state, &dir, disk, options, &mut report)?;
+        report.history_lost = true;
+    }
     report.took = start.elapsed();
     Ok((Parts { disk, mirror, counter }, report))
 }
@@ -149,7 +177,7 @@ fn find(
     options: &Options,
     report: &mut OpenReport,
 ) -> Result<Found, StoreError> {
-    let nothing = Found { counter: None, sound: true };
+    let nothing = Found { counter: None, sound: true, history: true };
     match std::fs::symlink_metadata(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             report.how = if count.is_some() { Opened::Fresh } else { Opened::New };
@@ -240,8 +268,11 @@ fn open_in_time(dir: &Path, options: &Options) -> Result<Disk, StoreError> {
     })
 }
 
-/// Lists the damaged records in flight; returns the sum over the others.
+/// Lists the damaged records in flight, removes chunks that belong to none, and returns the sum
+/// over what is left.
 fn remove_damaged(disk: &Disk, report: &mut OpenReport) -> Result<u64, StoreError> {
+    let mut heads: BTreeMap<Vec<u8>, (u64, usize)> = BTreeMap::new();
+    let mut chunks: BTreeMap<Vec<u8>, Vec<(sled::IVec, u64)>> = BTreeMap::new();
     let (mut sum, mut strays) = (0u64, sled::Batch::default());
     guarded("read", || {
         for entry in disk.live.iter() {
@@ -249,19 +280,96 @@ fn remove_damaged(disk: &Disk, report: &mut OpenReport) -> Result<u64, StoreErro
             if *key == *COUNTER {
                 continue;
             }
-            if record::decode(&key, &bytes).is_ok() {
-                sum = sum.wrapping_add(record::weight(&bytes));
-            } else if let Some((tree, key)) = record::parse_key(&key) {
-                report.damaged.push((tree, key.to_vec()));
-            } else {
-                // A chunk: its head is whole and will be refused when it is read.
-                strays.remove(&key);
+            let weight = record::weight(&bytes);
+            match (record::decode(&key, &bytes), record::head_of(&key)) {
+                (Ok(Stored::Part { .. }), Some(head)) => {
+                    chunks.entry(head.to_vec()).or_default().push((key, weight));
+                }
+                (Ok(Stored::Head { len, .. }), None) => {
+                    let count = record::chunk_keys(&key, len.min(MAX_VALUE)).count();
+                    heads.insert(key.to_vec(), (weight, count));
+                }
+                (Ok(Stored::Whole { .. }), None) => sum = sum.wrapping_add(weight),
+                _ => match record::parse_key(&key) {
+                    Some((tree, key)) => report.damaged.push((tree, key.to_vec())),
+                    None => strays.remove(&key),
+                },
             }
         }
         Ok(())
     })?;
+    for (key, (weight, count)) in heads {
+        let whole = chunks.get(&key).is_some_and(|chunks| chunks.len() == count);
+        match record::parse_key(&key) {
+            _ if whole => {
+                let chunks = chunks.remove(&key).unwrap_or_default();
+                let weights = chunks.iter().map(|(_, weight)| *weight);
+                sum = weights.fold(sum.wrapping_add(weight), u64::wrapping_add);
+            }
+            Some((tree, key)) => report.damaged.push((tree, key.to_vec())),
+            None => strays.remove(&key[..]),
+        }
+    }
+    chunks.into_values().flatten().for_each(|(key, _)| strays.remove(key));
     disk.write(strays, None)?;
     Ok(sum)
+}
+
+/// Takes what is in flight into a new database and sets the old one aside, with the history.
+fn without_history(
+    state: &Path,
+    dir: &Path,
+    old: Disk,
+    options: &Options,
+    report: &mut OpenReport,
+) -> Result<Disk, StoreError> {
+    let path = state.join(REPLACEMENT);
+    let new = Disk::open(&path, options.cache)?;
+    let mut entries = old.live.iter();
+    loop {
+        let mut batch = sled::Batch::default();
+        let copied = guarded("read", || {
+            let mut copied = 0;
+            for entry in entries.by_ref().take(COPIED_AT_ONCE) {
+                let (key, bytes) = entry?;
+                copied += 1;
+                // Last of all: without it the rest counts for nothing.
+                if *key != *COUNTER {
+                    batch.insert(key, bytes);
+                }
+            }
+            Ok(copied)
+        })?;
+        if copied == 0 {
+            break;
+        }
+        new.write(batch, None)?;
+    }
+    let mut last = sled::Batch::default();
+    if let Some(counter) = guarded("read", || old.live.get(COUNTER))? {
+        last.insert(COUNTER, counter);
+    }
+    new.write(last, None)?;
+    drop(entries);
+    drop((old, new));
+    let aside = aside(state, options, report)?;
+    move_into(dir, &aside)?;
+    finish_replacing(state, dir)?;
+    open_in_time(dir, options)
+}
+
+/// Puts a new database in the place of the one that was set aside for it; one that is not whole is
+/// removed, for then the old one is still there.
+fn finish_replacing(state: &Path, dir: &Path) -> Result<(), StoreError> {
+    let new = state.join(REPLACEMENT);
+    if !new.exists() {
+        return Ok(());
+    }
+    if dir.exists() {
+        return std::fs::remove_dir_all(&new).on("remove", &new);
+    }
+    std::fs::rename(&new, dir).on("rename", &new)?;
+    std::fs::File::open(state).and_then(|state| state.sync_all()).on("sync", state)
 }
 
 fn snapshots(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {

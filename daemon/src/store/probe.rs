@@ -2,6 +2,7 @@
 //! damaged files, and a child can be killed.
 
 use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -33,6 +34,8 @@ pub(super) struct Found {
     pub counter: Option<Counter>,
     /// Whether every record in flight is sound, and together they are what the counter says.
     pub sound: bool,
+    /// Whether the history can be looked at.
+    pub history: bool,
 }
 
 /// Why a store was not opened.
@@ -61,6 +64,8 @@ pub(super) fn try_in_child(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // What a terminal sends to the daemon's group says nothing about the store.
+        .process_group(0)
         .spawn()
         .map_err(no_probe)?;
     // Both pipes end when the child does. A reader that is left behind by a deadline ends when
@@ -79,6 +84,13 @@ pub(super) fn try_in_child(
     };
     let status = child.wait().map_err(no_probe)?;
     let why = last_line(&err).unwrap_or_else(|| status.to_string());
+    // Somebody ended it, or the kernel for want of memory: sled itself ends by other signals.
+    let others = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    if status.signal().is_some_and(|signal| others.contains(&signal)) {
+        return Ok(Err(Failure::Elsewhere(format!(
+            "the program that tries it was ended: {status}"
+        ))));
+    }
     Ok(match status.code() {
         Some(0) => parse(&out).ok_or(Failure::Damaged(format!("the probe said {out:?}"))),
         Some(code) if code == i32::from(HELD) => Err(Failure::Held),
@@ -100,13 +112,14 @@ pub fn run(dir: &Path) -> ! {
             let counter = found.counter.unwrap_or_default();
             let said = writeln!(
                 std::io::stdout(),
-                "{} {} {} {} {} {} {records}",
+                "{} {} {} {} {} {} {records} {}",
                 u8::from(found.counter.is_some()),
                 u8::from(found.sound),
                 counter.batches,
                 counter.sum,
                 counter.numbers.push,
                 counter.numbers.build,
+                u8::from(found.history),
             );
             // What follows in a destructor cannot matter any more, and could hang.
             std::process::exit(if said.is_ok() { 0 } else { 1 });
@@ -115,7 +128,7 @@ pub fn run(dir: &Path) -> ! {
             eprintln!("{}", error.to_string().replace('\n', " "));
             let status = match () {
                 () if is_held(&error) => HELD,
-                () if is_elsewhere(&error) => NOT_THE_STORE,
+                () if error.is_elsewhere() => NOT_THE_STORE,
                 () => 1,
             };
             std::process::exit(status.into());
@@ -128,6 +141,12 @@ fn look(dir: &Path) -> Result<(Found, u64), StoreError> {
     let disk = Disk::open(dir, Options::CACHE)?;
     let counter = disk.counter()?;
     let (mut sound, mut sum, mut records) = (counter.is_some(), 0u64, 0u64);
+    // One look at the history, so that a damaged root of it is found now. What is in flight does
+    // not depend on it.
+    let history = match guarded("read", || disk.history.iter().next().transpose()) {
+        Err(error) if error.is_elsewhere() => return Err(error),
+        looked => looked.is_ok(),
+    };
     guarded("read", || {
         for entry in disk.live.iter() {
             let (key, bytes) = entry?;
@@ -137,40 +156,18 @@ fn look(dir: &Path) -> Result<(Found, u64), StoreError> {
                 records += 1;
             }
         }
-        // One look at the history, so that a damaged root of it is found now.
-        disk.history.iter().next().transpose()?;
         Ok(())
     })?;
     // A store without a batch has no counter.
     sound |= counter.is_none() && records == 0;
     sound &= counter.is_none_or(|counter| counter.sum == sum);
-    Ok((Found { counter, sound }, records))
+    Ok((Found { counter, sound, history }, records))
 }
 
 /// Whether another handle of the store holds sled's own lock. sled gives an error no kind for it.
 pub(super) fn is_held(error: &StoreError) -> bool {
     matches!(error, StoreError::Sled { source: sled::Error::Io(source), .. }
         if source.to_string().contains("could not acquire lock"))
-}
-
-/// Whether it is the surroundings that fail: the store may be well, and must not be set aside.
-fn is_elsewhere(error: &StoreError) -> bool {
-    use std::io::ErrorKind::*;
-    let of_io = |error: &std::io::Error| {
-        matches!(
-            error.kind(),
-            StorageFull | QuotaExceeded | FileTooLarge | PermissionDenied | ReadOnlyFilesystem
-        ) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-    };
-    match error {
-        StoreError::Io { source, .. } => of_io(source),
-        StoreError::Sled { source: sled::Error::Io(source), .. } => of_io(source),
-        // sled unwraps some results; the kind of the error is in the message then.
-        StoreError::Panicked { message, .. } => {
-            message.contains("StorageFull") || message.contains("No space left")
-        }
-        _ => false,
-    }
 }
 
 fn words(pipe: Option<impl Read>) -> String {
@@ -190,7 +187,10 @@ fn last_line(text: &str) -> Option<String> {
 
 fn parse(line: &str) -> Option<Found> {
     let fields: Option<Vec<u64>> = line.split_whitespace().map(|f| f.parse().ok()).collect();
-    let [has_counter, sound, batches, sum, push, build, _] = fields?[..] else { return None };
+    let [has_counter, sound, batches, sum, push, build, _, history] = fields?[..] else {
+        return None;
+    };
     let counter = Counter { batches, sum, numbers: Numbers { push, build } };
-    Some(Found { counter: (has_counter == 1).then_some(counter), sound: sound == 1 })
+    let counter = (has_counter == 1).then_some(counter);
+    Some(Found { counter, sound: sound == 1, history: history == 1 })
 }

@@ -117,7 +117,12 @@ impl Store {
     ) -> Result<T, StoreError> {
         let disk = self.disk.read();
         let disk = disk.as_ref().ok_or(StoreError::Closed)?;
-        read(disk, if tree.is_history() { &disk.history } else { &disk.live })
+        let is_history = tree.is_history();
+        let result = read(disk, if is_history { &disk.history } else { &disk.live });
+        if is_history && result.as_ref().is_err_and(StoreError::is_damage) {
+            self.history.met_damage();
+        }
+        result
     }
 }
 

@@ -42,6 +42,14 @@ fn chunk_key(stored: &[u8], n: usize) -> Vec<u8> {
     key
 }
 
+/// The stored key of the record that a chunk is of; `None` for all but chunks.
+pub(super) fn head_of(key: &[u8]) -> Option<&[u8]> {
+    let rest = key.strip_prefix(&[CHUNK_PREFIX])?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (stored, n) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+    (n.len() == 2).then_some(stored)
+}
+
 /// What is at a stored key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stored<'a> {

@@ -15,14 +15,10 @@ pub enum Tree {
     Builds,
     /// Jobs of builds that are not final.
     Jobs,
-    /// What has been decided and is not yet reported as done.
-    Effects,
     /// Numbers and secrets of the daemon itself.
     Meta,
     /// What has been seen of each repository.
     Marks,
-    /// Hints that were accepted and not yet compared with the repository.
-    Hints,
     /// Mail that is not yet sent.
     Outbox,
     /// Repository, node and trigger, to the build that was made for them.
@@ -31,6 +27,8 @@ pub enum Tree {
     PushHistory,
     /// Builds that are over, by number.
     BuildHistory,
+    /// Their jobs: lists of some of them, by the build's number and the first one's place.
+    JobHistory,
     /// Repository and number, of pushes that are over.
     PushesByRepo,
     /// Repository and number, of builds that are over.
@@ -43,36 +41,34 @@ pub enum Tree {
 
 impl Tree {
     /// Every tree.
-    pub const ALL: [Tree; 16] = [
+    pub const ALL: [Tree; 15] = [
         Tree::Pushes,
         Tree::Plans,
         Tree::Builds,
         Tree::Jobs,
-        Tree::Effects,
         Tree::Meta,
         Tree::Marks,
-        Tree::Hints,
         Tree::Outbox,
         Tree::Known,
         Tree::PushHistory,
         Tree::BuildHistory,
+        Tree::JobHistory,
         Tree::PushesByRepo,
         Tree::BuildsByRepo,
         Tree::BuildsByNode,
         Tree::Transactions,
     ];
 
-    /// The byte in front of its keys. Those below 0x10 are the store's own.
+    /// The byte in front of its keys. Those below 0x10 are the store's own; 0x14 and 0x17 were
+    /// those of trees that never had a record.
     pub(super) fn byte(self) -> u8 {
         match self {
             Tree::Pushes => 0x10,
             Tree::Plans => 0x11,
             Tree::Builds => 0x12,
             Tree::Jobs => 0x13,
-            Tree::Effects => 0x14,
             Tree::Meta => 0x15,
             Tree::Marks => 0x16,
-            Tree::Hints => 0x17,
             Tree::Outbox => 0x18,
             Tree::Known => 0x40,
             Tree::PushHistory => 0x41,
@@ -81,6 +77,7 @@ impl Tree {
             Tree::BuildsByRepo => 0x44,
             Tree::BuildsByNode => 0x45,
             Tree::Transactions => 0x46,
+            Tree::JobHistory => 0x47,
         }
     }
 

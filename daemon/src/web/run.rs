@@ -115,7 +115,7 @@ pub async fn renew(
     Authorized(attempt): Authorized,
     Json(Renew { instance }): Json<Renew>,
 ) -> Result<Json<Lease>, Failure> {
-    match app.scheduler.event(Event::Renewed { attempt, instance }).await? {
+    match app.scheduler.renew(attempt, instance).await? {
         Reply::Lease { ms, cancel } => Ok(Json(Lease { ms, cancel })),
         _ => Err(Failure::let_go()),
     }
