@@ -6,14 +6,14 @@ use std::path::Path;
 use hgci_core::Node;
 
 use crate::error::Result;
-use crate::reader::read_small;
+use crate::open;
 
 /// More bookmarks than this are no repository that we serve.
 const MAX_BOOKMARKS: u64 = 64 << 20;
 
 /// Reads the file; one that is missing has none. Lines that make no sense are left out, as hg does.
 pub(crate) fn read(repo: &Path, file: &Path) -> Result<BTreeMap<String, Node>> {
-    let Some(text) = read_small(repo, file, MAX_BOOKMARKS)? else { return Ok(BTreeMap::new()) };
+    let Some(text) = open::small(repo, file, MAX_BOOKMARKS)? else { return Ok(BTreeMap::new()) };
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 

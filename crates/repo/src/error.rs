@@ -28,6 +28,12 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A fifo, a folder or a device is where a file should be.
+    #[error("{path} is no regular file")]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
+    },
     /// hg-core does not read this; the `hg` command does.
     #[error("hg-core cannot read {path}: {what}")]
     Unsupported {
@@ -104,6 +110,8 @@ impl Error {
                     | io::ErrorKind::UnexpectedEof
                     | io::ErrorKind::InvalidData
                     | io::ErrorKind::Interrupted
+                    // Another process has a lease on the file, and is told to give it up.
+                    | io::ErrorKind::WouldBlock
             ),
             _ => false,
         }

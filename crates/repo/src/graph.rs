@@ -13,6 +13,7 @@ use hgci_core::Node;
 use crate::changeset::Changeset;
 use crate::error::{Error, Result};
 use crate::hg::Hg;
+use crate::open;
 use crate::revlog::{self, Requirements, check_chain, guarded};
 
 /// A revision number: good for the reader that gave it, and nowhere else.
@@ -44,6 +45,7 @@ impl Graph {
     pub(crate) fn open(repo: &Path, store: &Path, requirements: &Requirements) -> Result<Self> {
         let vfs = VfsImpl::new(store.to_owned(), true, PathEncoding::None);
         let options = revlog::options(repo, requirements, RevlogType::Changelog)?;
+        open::check_index(repo, &vfs.join("00changelog.i"))?;
         let changelog = guarded(repo, || Changelog::open(&vfs, options).map_err(Error::hg(repo)))?;
         let len = changelog.get_index().len() as u32;
         let (path, store) = (repo.to_owned(), store.to_owned());

@@ -13,9 +13,27 @@ use std::thread;
 use hgci_core::Node;
 
 use crate::error::{Error, Result};
+use crate::open;
 
 /// So much of what hg says on its stderr gets into an error.
 const MAX_STDERR: u64 = 4096;
+
+/// What hg opens in every repository, whatever it is asked. It would wait for a fifo for ever.
+const OPENED: [&str; 13] = [
+    "requires",
+    "hgrc",
+    "sharedpath",
+    "bookmarks",
+    "localtags",
+    "dirstate",
+    "branch",
+    "store/requires",
+    "store/00changelog.i",
+    "store/00manifest.i",
+    "store/phaseroots",
+    "store/obsstore",
+    "store/bookmarks",
+];
 
 /// hg on one repository.
 #[derive(Clone, Debug)]
@@ -37,6 +55,9 @@ impl Hg<'_> {
         or_nothing: bool,
         take: impl FnOnce(&mut dyn Read) -> Result<T>,
     ) -> Result<T> {
+        for name in OPENED {
+            open::check(&self.repo.join(".hg").join(name))?;
+        }
         let shown: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
         let failed = |why: String| Error::Hg {
             path: self.repo.to_owned(),

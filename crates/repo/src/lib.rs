@@ -20,6 +20,7 @@ mod graph;
 mod hg;
 pub mod mark;
 mod obsstore;
+mod open;
 mod phases;
 mod reader;
 mod repository;

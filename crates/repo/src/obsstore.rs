@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::open;
 
 /// So much of the end of the file is hashed.
 const TAIL: u64 = 1024;
@@ -35,11 +36,7 @@ impl ObsState {
     /// Reads the store from where `before` ended, or all of it where that end is no more.
     pub(crate) fn read(store: &Path, before: Option<&ObsState>) -> Result<Self> {
         let path = store.join("obsstore");
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(Error::io("open", &path)(error)),
-        };
+        let Some(mut file) = open::file(&path)? else { return Ok(Self::default()) };
         let mut from = ObsState { len: 0, ..Self::default() };
         if let Some(before) = before.filter(|before| before.len > 0)
             && tail(&mut file, before.len).map_err(Error::io("read", &path))? == Some(before.tail)
@@ -48,7 +45,7 @@ impl ObsState {
         }
         let mut markers = from.markers;
         let len = walk(file, &path, from.len, |_| markers += 1)?;
-        let mut file = File::open(&path).map_err(Error::io("open", &path))?;
+        let Some(mut file) = open::file(&path)? else { return Ok(Self::default()) };
         let tail = tail(&mut file, len).map_err(Error::io("read", &path))?.unwrap_or_default();
         Ok(ObsState { len, markers, tail })
     }
@@ -57,11 +54,7 @@ impl ObsState {
 /// The changesets that markers replace or prune, known or not.
 pub(crate) fn precursors(store: &Path) -> Result<HashSet<Node>> {
     let path = store.join("obsstore");
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        Err(error) => return Err(Error::io("open", &path)(error)),
-    };
+    let Some(file) = open::file(&path)? else { return Ok(HashSet::new()) };
     let mut precursors = HashSet::new();
     walk(file, &path, 0, |node| {
         precursors.insert(node);

@@ -8,7 +8,7 @@ use hgci_core::push::Phase;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Rev};
-use crate::reader::read_small;
+use crate::open;
 
 /// A file of phase roots has at most this many bytes; one root is 43.
 const MAX_ROOTS: u64 = 64 << 20;
@@ -23,7 +23,7 @@ const ARCHIVED: u8 = 32;
 /// Reads the file of phase roots. Where it is missing, everything is public.
 pub(crate) fn read(repo: &Path, store: &Path) -> Result<PhaseRoots> {
     let file = store.join("phaseroots");
-    let Some(text) = read_small(repo, &file, MAX_ROOTS)? else { return Ok(PhaseRoots::new()) };
+    let Some(text) = open::small(repo, &file, MAX_ROOTS)? else { return Ok(PhaseRoots::new()) };
     let mut roots = PhaseRoots::new();
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let parsed = std::str::from_utf8(line).ok().and_then(|line| {

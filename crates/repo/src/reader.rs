@@ -2,8 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use hg::utils::hg_path::HgPath;
@@ -315,23 +314,6 @@ fn once<T>(cell: &OnceCell<T>, init: impl FnOnce() -> Result<T>) -> Result<&T> {
     }
     let value = init()?;
     Ok(cell.get_or_init(|| value))
-}
-
-/// Reads a file of the repository that is replaced as a whole; `None` when there is none.
-pub(crate) fn read_small(repo: &Path, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("open", path)(error)),
-    };
-    let mut text = Vec::new();
-    file.take(limit + 1).read_to_end(&mut text).map_err(Error::io("read", path))?;
-    if text.len() as u64 > limit {
-        let size = std::fs::metadata(path).map_or(text.len() as u64, |about| about.len());
-        let what = path.strip_prefix(repo).unwrap_or(path).display().to_string();
-        return Err(Error::TooLarge { path: repo.to_owned(), what, size, limit });
-    }
-    Ok(Some(text))
 }
 
 /// Whether the store is still the folder that it was, and really has no changelog.

@@ -14,6 +14,7 @@ use hgci_core::Node;
 
 use crate::archive::Archived;
 use crate::error::{Error, Result};
+use crate::open;
 use crate::reader::Reader;
 
 /// How long to wait before each new try to read what looks corrupt. A strip of a large repository
@@ -27,6 +28,9 @@ pub(crate) const SETTLE: [Duration; 7] = [
     Duration::from_millis(700),
     Duration::from_millis(1500),
 ];
+
+/// A list of requirements or a path to a share's source has at most this many bytes.
+const MAX_SMALL: u64 = 64 << 10;
 
 /// Which program reads a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,8 @@ impl Repository {
         let mut source = root.clone();
         if shared {
             let sharedpath = dot_hg.join("sharedpath");
-            let text = fs::read(&sharedpath).map_err(Error::io("read", &sharedpath))?;
+            let text = open::small(&root, &sharedpath, MAX_SMALL)?
+                .ok_or_else(|| refuse("it has no .hg/sharedpath".into()))?;
             let text = text.strip_suffix(b"\n").unwrap_or(&text);
             // Joining an absolute path replaces `dot_hg`.
             let target = dot_hg.join(bytes_to_path(text));
@@ -246,11 +251,8 @@ fn is_gone(holder: &Path) -> bool {
 
 /// A file that is missing is empty: very old repositories have none.
 fn read_requires(path: &Path) -> Result<BTreeSet<String>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(error) => return Err(Error::io("read", path)(error)),
-    };
+    let folder = path.parent().unwrap_or(path);
+    let Some(text) = open::small(folder, path, MAX_SMALL)? else { return Ok(BTreeSet::new()) };
     text.split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| match std::str::from_utf8(line) {

@@ -5,7 +5,6 @@
 //! persistent nodemap either; a scan of the index costs a millisecond per some 100,000 revisions.
 
 use std::collections::HashSet;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ use hg::vfs::VfsImpl;
 use hgci_core::Node;
 
 use crate::error::{Error, Result};
+use crate::open;
 
 /// As hg-core takes them.
 pub(crate) type Requirements = HashSet<String>;
@@ -150,6 +150,7 @@ impl Log {
         options: RevlogOpenOptions,
         kind: RevlogType,
     ) -> Result<Self> {
+        open::check_index(repo, &vfs.join(index))?;
         let entries = open_index(vfs, index, options).map_err(Error::hg(repo))?;
         let holder = if entries.is_inline() { index } else { data };
         let holder = vfs.join(holder);
@@ -204,11 +205,7 @@ pub(crate) fn check_chain(repo: &Path, index: &Index, rev: Revision, data: &Path
         path: repo.to_owned(),
         why: format!("revision {rev} of {}: {why}", data.display()),
     };
-    let mut end_of_data = match data.metadata() {
-        Ok(about) => about.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(Error::io("stat", data)(error)),
-    };
+    let mut end_of_data = open::about(data)?.map_or(0, |about| about.len());
     let mut current = rev;
     loop {
         let entry = index.get_entry(current);

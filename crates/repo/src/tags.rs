@@ -8,7 +8,8 @@ use hgci_core::Node;
 
 use crate::error::{Error, Result};
 use crate::graph::Rev;
-use crate::reader::{Reader, read_small};
+use crate::open;
+use crate::reader::Reader;
 use crate::repository::ReadBy;
 use crate::revlog;
 use crate::visible::Hidden;
@@ -114,7 +115,7 @@ impl Reader {
     /// `.hg/localtags` of the repository that is served, without those that name nothing known.
     pub(crate) fn local_tags(&self) -> Result<Tags> {
         let repo = self.repository().source();
-        let Some(text) = read_small(repo, &repo.join(".hg/localtags"), MAX_TAGS)? else {
+        let Some(text) = open::small(repo, &repo.join(".hg/localtags"), MAX_TAGS)? else {
             return Ok(Tags::new());
         };
         let mut tags = parse(&text);

@@ -2,13 +2,13 @@
 //! the parents of an unfinished merge.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 
 use hgci_core::Node;
 
 use crate::error::{Error, Result};
 use crate::graph::Rev;
+use crate::open;
 use crate::reader::Reader;
 use crate::tags::as_node;
 
@@ -78,11 +78,8 @@ impl Reader {
         const V2: &[u8] = b"dirstate-v2\n";
         let path = self.repository().source().join(".hg/dirstate");
         let mut head = Vec::new();
-        match File::open(&path) {
-            Ok(file) => file.take(76).read_to_end(&mut head).map_err(Error::io("read", &path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::io("open", &path)(error)),
-        };
+        let Some(file) = open::file(&path)? else { return Ok(Vec::new()) };
+        file.take(76).read_to_end(&mut head).map_err(Error::io("read", &path))?;
         let parents = match head.strip_prefix(V2) {
             // Space for longer hashes.
             Some(rest) => [rest.get(..20), rest.get(32..52)],

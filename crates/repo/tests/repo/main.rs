@@ -6,6 +6,7 @@ mod fallback;
 mod hg;
 mod histories;
 mod marks;
+mod odd;
 mod racing;
 mod reading;
 mod tags;
