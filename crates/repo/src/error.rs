@@ -70,16 +70,6 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
-    /// A source tree with subrepositories is not streamed.
-    #[error("changeset {node} of {path} has subrepositories, which are not supported: {names}")]
-    Subrepositories {
-        /// The repository.
-        path: PathBuf,
-        /// The changeset.
-        node: Node,
-        /// The paths in its `.hgsubstate`.
-        names: String,
-    },
     /// The `hg` command, asked for what hg-core refuses, failed.
     #[error("`{command}` in {path} failed: {why}")]
     Hg {

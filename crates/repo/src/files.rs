@@ -64,11 +64,21 @@ impl Files {
 
     /// The manifests of these names, in the same order.
     pub(crate) fn manifests(&self, nodes: &[Node]) -> Result<Vec<Manifest>> {
+        self.of_manifests(nodes, Ok)
+    }
+
+    /// What `take` makes of the manifests of these names, in the same order. One of them at a time
+    /// is in memory.
+    pub(crate) fn of_manifests<T>(
+        &self,
+        nodes: &[Node],
+        mut take: impl FnMut(Manifest) -> Result<T>,
+    ) -> Result<Vec<T>> {
         guarded(&self.repo, || {
             let (index, data) = (Path::new("00manifest.i"), Path::new("00manifest.d"));
             let kind = RevlogType::Manifestlog;
             let log = Log::open(&self.repo, &self.vfs, index, data, self.manifests, kind)?;
-            nodes.iter().map(|node| self.manifest_in(&log, node)).collect()
+            nodes.iter().map(|node| take(self.manifest_in(&log, node)?)).collect()
         })
     }
 
@@ -121,6 +131,18 @@ impl FileRevision<'_> {
         self.log.size(self.rev)
     }
 
+    /// How many bytes the largest has of what must be in memory to read it.
+    pub(crate) fn weight(&self) -> u64 {
+        self.log.weight(self.rev)
+    }
+
+    /// The error for one that is not to be read here.
+    pub(crate) fn too_heavy(&self, weight: u64) -> Error {
+        let name = String::from_utf8_lossy(self.path);
+        let what = format!("{name} takes {weight} bytes of memory");
+        Error::Unsupported { path: self.files.repo.clone(), what }
+    }
+
     /// Decompresses it, and checks its hash.
     pub(crate) fn content(&self) -> Result<Content> {
         let repo = &self.files.repo;
@@ -156,11 +178,6 @@ impl FileRevision<'_> {
 }
 
 impl Content {
-    /// For what did not come out of a revlog.
-    pub(crate) fn plain(bytes: Vec<u8>) -> Self {
-        Content { data: RawData::from(bytes), start: 0 }
-    }
-
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.data[self.start..]
     }

@@ -19,6 +19,7 @@ mod files;
 mod graph;
 mod hg;
 pub mod mark;
+mod memory;
 mod obsstore;
 mod open;
 mod phases;

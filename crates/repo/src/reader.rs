@@ -56,7 +56,7 @@ impl Reader {
         let requirements: Requirements = repository.requirements()?.into_iter().collect();
         let reach = revlog::reach(&requirements);
         let graph = match reach {
-            Reach::Nothing(_) => Graph::ask(&hg(repository, &requirements))?,
+            Reach::Nothing(_) => Graph::ask(&Hg::of(repository, &requirements))?,
             _ => Graph::open(repository.source(), store, &requirements)?,
         };
         if graph.len() == 0 {
@@ -270,7 +270,7 @@ impl Reader {
     }
 
     pub(crate) fn hg(&self) -> Hg<'_> {
-        hg(&self.repository, &self.requirements)
+        Hg::of(&self.repository, &self.requirements)
     }
 
     /// Whether the changelog on disk still ends as it did at opening.
@@ -293,17 +293,6 @@ impl Reader {
             path: self.repository.source().to_owned(),
             node: *node,
         })
-    }
-}
-
-fn hg<'a>(repository: &'a Repository, requirements: &Requirements) -> Hg<'a> {
-    let extensions =
-        [("narrowhg-experimental", "narrow"), ("largefiles", "largefiles"), ("lfs", "lfs")];
-    let needed = extensions.into_iter().filter(|(name, _)| requirements.contains(*name));
-    Hg {
-        program: repository.hg(),
-        repo: repository.source(),
-        extensions: needed.map(|(_, extension)| extension).collect(),
     }
 }
 

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use hgci_core::Node;
 
-use crate::archive::Archived;
+use crate::archive::{self, Archived};
 use crate::error::{Error, Result};
 use crate::open;
+use crate::hg::{Hg, PATIENCE};
 use crate::reader::Reader;
+use crate::revlog::{self, Reach};
 
 /// How long to wait before each new try to read what looks corrupt. A strip of a large repository
 /// takes seconds; what is corrupt for longer is corrupt.
@@ -59,6 +61,7 @@ struct Places {
     store: PathBuf,
     shared: bool,
     hg: PathBuf,
+    hg_patience: Duration,
 }
 
 impl Repository {
@@ -97,7 +100,7 @@ impl Repository {
         if requires.contains("store") || requires.contains("share-safe") {
             store.push("store");
         }
-        let places = Places { root, source, store, shared, hg: "hg".into() };
+        let places = Places { root, source, store, shared, hg: "hg".into(), hg_patience: PATIENCE };
         Ok(Repository { places: Arc::new(places), tag_files: Arc::default() })
     }
 
@@ -105,6 +108,24 @@ impl Repository {
     pub fn with_hg(mut self, hg: impl Into<PathBuf>) -> Self {
         Arc::make_mut(&mut self.places).hg = hg.into();
         self
+    }
+
+    /// Sets how long that command may be silent before it is killed; two minutes by default.
+    pub fn with_hg_patience(mut self, patience: Duration) -> Self {
+        Arc::make_mut(&mut self.places).hg_patience = patience;
+        self
+    }
+
+    /// Who reads the files of this repository, and why it is not hg-core.
+    ///
+    /// # Errors
+    /// As [`Repository::requirements`].
+    pub fn read_by(&self) -> Result<(ReadBy, Option<String>)> {
+        let requirements = self.requirements()?.into_iter().collect();
+        Ok(match revlog::reach(&requirements) {
+            Reach::All => (ReadBy::HgCore, None),
+            Reach::Changelog(why) | Reach::Nothing(why) => (ReadBy::Hg, Some(why)),
+        })
     }
 
     /// The repository's root, symlinks resolved.
@@ -130,6 +151,11 @@ impl Repository {
     /// The `hg` command.
     pub fn hg(&self) -> &Path {
         &self.places.hg
+    }
+
+    /// How long that command may be silent.
+    pub(crate) fn hg_patience(&self) -> Duration {
+        self.places.hg_patience
     }
 
     /// What a program must understand to read this repository: `.hg/requires` and the store's.
@@ -181,7 +207,7 @@ impl Repository {
     /// # Errors
     /// What `read` returned the last time.
     pub fn read<T>(&self, mut read: impl FnMut(&Reader) -> Result<T>) -> Result<T> {
-        self.until_settled(|| self.reader().and_then(|reader| read(&reader)), || true)
+        self.until_settled(|| self.read_once(&mut read), || true)
     }
 
     /// Streams a source tree as [`Reader::archive`] does; begins anew when something looks corrupt
@@ -192,24 +218,46 @@ impl Repository {
     pub fn archive(&self, node: &Node, sink: &mut dyn Write) -> Result<Archived> {
         let passed_on = Cell::new(false);
         let mut sink = Noted { sink, passed_on: &passed_on };
+        let requirements = self.requirements()?.into_iter().collect();
+        if let Reach::Nothing(why) = revlog::reach(&requirements) {
+            // Of the changelog, only this changeset is needed.
+            return self.until_settled(
+                || {
+                    let locked = self.is_locked();
+                    archive::by_hg(&Hg::of(self, &requirements), node, &why, &mut sink)
+                        .map_err(|error| Failed { error, locked: locked || self.is_locked() })
+                },
+                || !passed_on.get(),
+            );
+        }
         self.until_settled(
-            || self.reader().and_then(|reader| reader.archive(node, &mut sink)),
+            || self.read_once(&mut |reader| reader.archive(node, &mut sink)),
             || !passed_on.get(),
         )
     }
 
+    /// Reads by a fresh reader. It is the reader's word that counts when something is missing: by
+    /// now the strip may be over that took it away for a while.
+    fn read_once<T>(
+        &self,
+        read: &mut dyn FnMut(&Reader) -> Result<T>,
+    ) -> std::result::Result<T, Failed> {
+        let reader = self.reader().map_err(|error| Failed { error, locked: self.is_locked() })?;
+        read(&reader).map_err(|error| Failed { error, locked: reader.is_locked() })
+    }
+
     fn until_settled<T>(
         &self,
-        mut read: impl FnMut() -> Result<T>,
+        mut read: impl FnMut() -> std::result::Result<T, Failed>,
         may_repeat: impl Fn() -> bool,
     ) -> Result<T> {
         let mut pauses = SETTLE.iter();
         loop {
-            let error = match read() {
+            let Failed { error, locked } = match read() {
                 Ok(done) => return Ok(done),
-                Err(error) => error,
+                Err(failed) => failed,
             };
-            let missing = matches!(error, Error::UnknownChangeset { .. }) && self.is_locked();
+            let missing = matches!(error, Error::UnknownChangeset { .. }) && locked;
             let pause = pauses.next().filter(|_| (missing || error.may_settle()) && may_repeat());
             match pause {
                 Some(pause) => thread::sleep(*pause),
@@ -217,6 +265,13 @@ impl Repository {
             }
         }
     }
+}
+
+/// Why a try came to nothing.
+struct Failed {
+    error: Error,
+    /// Whether somebody was writing, from before the try on.
+    locked: bool,
 }
 
 /// Notes whether anything went through.

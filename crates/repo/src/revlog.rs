@@ -180,6 +180,22 @@ impl Log {
         u64::try_from(self.inner.index.get_entry(rev).uncompressed_len()).unwrap_or(0)
     }
 
+    /// How many bytes the largest has of what must be in memory to restore a revision.
+    pub(crate) fn weight(&self, rev: Revision) -> u64 {
+        let index = &self.inner.index;
+        let (mut current, mut most) = (rev, 0);
+        loop {
+            most = most.max(self.size(current));
+            let base = index.get_entry(current).base_revision_or_base_of_delta_chain().0;
+            let next = if index.uses_generaldelta() { base } else { current.0 - 1 };
+            // What makes no sense is for `check_chain` to say.
+            if base == current.0 || !(0..current.0).contains(&next) {
+                return most;
+            }
+            current = Revision(next);
+        }
+    }
+
     /// Decompresses a revision, and checks its hash.
     pub(crate) fn text(&self, rev: Revision) -> Result<RawData> {
         check_chain(&self.repo, &self.inner.index, rev, &self.data)?;

@@ -90,16 +90,16 @@ impl Reader {
         let heads: Vec<Node> =
             self.visible_heads(hidden)?.into_iter().filter_map(|head| self.node(head)).collect();
         let known = self.repository().tag_files(&heads);
-        let mut fresh = HashMap::new();
-        for head in heads.iter().filter(|head| !known.contains_key(head)) {
-            let manifest = files.manifest(&self.changeset(head)?.manifest)?;
+        let fresh: Vec<Node> =
+            heads.iter().filter(|head| !known.contains_key(head)).copied().collect();
+        let manifests: Vec<Node> =
+            fresh.iter().map(|head| Ok(self.changeset(head)?.manifest)).collect::<Result<_>>()?;
+        let nodes = files.of_manifests(&manifests, |manifest| {
             let entry = manifest.find_by_path(HgPath::new(".hgtags")).map_err(Error::hg(repo))?;
-            let node = match entry {
-                Some(entry) => Some(revlog::node(&entry.node_id().map_err(Error::hg(repo))?)),
-                None => None,
-            };
-            fresh.insert(*head, node);
-        }
+            let node = entry.map(|entry| entry.node_id().map_err(Error::hg(repo))).transpose()?;
+            Ok(node.map(|node| revlog::node(&node)))
+        })?;
+        let fresh: HashMap<Node, Option<Node>> = fresh.into_iter().zip(nodes).collect();
         let mut seen = HashSet::new();
         let mut texts = Vec::new();
         for head in &heads {

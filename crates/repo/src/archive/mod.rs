@@ -1,22 +1,25 @@
 //! The source tree of a changeset as a stream.
 //!
 //! What comes out has the files, modes and symlinks of `hg archive --no-decode`, byte by byte, with
-//! its `.hg_archival.txt`: names sorted, each time the changeset's date. Filelogs are read on all
-//! cores, ahead of the writer by at most [`AHEAD`] bytes and one file.
+//! its `.hg_archival.txt`, unless the changeset has one of its own: names sorted, each time the
+//! changeset's date. Of subrepositories there are `.hgsub` and `.hgsubstate` alone. Filelogs are
+//! read on all cores, ahead of the writer by at most [`AHEAD`] bytes and as far as [`crate::memory`] has
+//! room for all streams. What is too large for that is streamed by the `hg` command.
 
 mod metadata;
 mod parallel;
 mod tar;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 
 use hg::revlog::manifest::Manifest;
-use hg::utils::hg_path::HgPath;
 use hgci_core::Node;
 
 use crate::changeset::Changeset;
 use crate::error::{Error, Result};
 use crate::files::{Content, Files};
+use crate::hg::Hg;
+use crate::memory::LARGEST;
 use crate::reader::Reader;
 use crate::repository::ReadBy;
 use crate::{repository, revlog};
@@ -24,8 +27,8 @@ use crate::{repository, revlog};
 /// So many bytes are decompressed ahead of the writer, if there is more than one file.
 const AHEAD: u64 = 32 << 20;
 
-/// A list of subrepositories has at most this many bytes.
-const MAX_SUBREPOSITORIES: u64 = 1 << 20;
+/// What tells of the changeset.
+const METADATA: &str = ".hg_archival.txt";
 
 /// What was streamed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,29 +64,25 @@ impl Reader {
     /// blocks of a whole tar.
     ///
     /// # Errors
-    /// [`Error::UnknownChangeset`], [`Error::Subrepositories`]; [`Error::Sink`] when `sink` fails,
-    /// which stops the reading too.
+    /// [`Error::UnknownChangeset`]; [`Error::Sink`] when `sink` fails, which stops the reading too.
     pub fn archive(&self, node: &Node, sink: &mut dyn Write) -> Result<Archived> {
         let rev = self.known(node)?;
         if let (ReadBy::Hg, why) = self.read_by() {
-            let subrepositories = self.file(node, ".hgsubstate", MAX_SUBREPOSITORIES)?;
-            self.refuse_subrepositories(node, subrepositories.as_deref())?;
             let hidden = self.hidden()?.contains(&rev);
-            let bytes = self.hg().archive(node, hidden, sink)?;
-            let why = why.map(str::to_owned);
-            return Ok(Archived { read_by: ReadBy::Hg, why, files: None, bytes });
+            return whole(&self.hg(), node, hidden, why.unwrap_or_default(), sink);
         }
         let changeset = self.changeset(node)?;
         let files = self.files()?;
         let manifest = files.manifest(&changeset.manifest)?;
-        self.check_subrepositories(files, node, &manifest)?;
         let entries = self.entries(&manifest)?;
-        let metadata = metadata::text(self, rev, &changeset)?;
+        // As in a folder that `hg archive` has written, where the file that is tracked comes last.
+        let described = !entries.iter().any(|entry| is_metadata(entry.path));
+        let metadata = described.then(|| metadata::text(self, rev, &changeset)).transpose()?;
 
         let buffer = BufWriter::with_capacity(256 << 10, Counted { sink, bytes: 0 });
         let mut out = tar::Writer::new(buffer, changeset.date.seconds);
-        let written = out
-            .file(b".hg_archival.txt", Kind::Plain, &metadata)
+        let written = metadata
+            .map_or(Ok(()), |text| out.file(METADATA.as_bytes(), Kind::Plain, &text))
             .map_err(Error::Sink)
             .and_then(|()| self.stream(files, &changeset, &entries, &mut out))
             .and_then(|why| out.finish().map_err(Error::Sink).map(|()| why));
@@ -91,7 +90,8 @@ impl Reader {
         let (Counted { bytes, .. }, _) = out.into_inner().into_parts();
         let why = written?;
         let read_by = if why.is_some() { ReadBy::Hg } else { ReadBy::HgCore };
-        Ok(Archived { read_by, why, files: Some(entries.len() as u64 + 1), bytes })
+        let files = entries.len() as u64 + u64::from(described);
+        Ok(Archived { read_by, why, files: Some(files), bytes })
     }
 
     /// Writes the files. Returns why `hg` was needed for some.
@@ -104,18 +104,25 @@ impl Reader {
     ) -> Result<Option<String>> {
         let mut why = None;
         parallel::in_order(files, entries, AHEAD, |entry, content| {
-            let content = match content {
-                // Censored files and such: hg may know what to do.
+            match content {
+                // Censored files, large ones and such: hg may know what to do.
                 Err(Error::Unsupported { what, .. }) => {
-                    let bytes = self.hg().file(&changeset.node, entry.path, u64::MAX)?;
                     why.get_or_insert(what);
-                    Content::plain(bytes.unwrap_or_default())
+                    self.hg().entry(&changeset.node, entry.path, |tar| self.copy(tar, out))
                 }
-                content => content?,
-            };
-            out.file(entry.path, entry.kind, content.bytes()).map_err(Error::Sink)
+                content => out.file(entry.path, entry.kind, content?.bytes()).map_err(Error::Sink),
+            }
         })?;
         Ok(why)
+    }
+
+    fn copy(&self, tar: &mut dyn Read, out: &mut tar::Writer<impl Write>) -> Result<()> {
+        out.copy(tar).map_err(|error| match error {
+            tar::CopyError::Read(source) => {
+                Error::io("read the output of hg on", self.repository().source())(source)
+            }
+            tar::CopyError::Write(source) => Error::Sink(source),
+        })
     }
 
     fn entries<'a>(&self, manifest: &'a Manifest) -> Result<Vec<Entry<'a>>> {
@@ -135,30 +142,33 @@ impl Reader {
         };
         manifest.iter().map(|line| entry(line.map_err(Error::hg(repo))?)).collect()
     }
+}
 
-    fn check_subrepositories(&self, files: &Files, node: &Node, manifest: &Manifest) -> Result<()> {
-        let repo = self.repository().source();
-        let path = b".hgsubstate";
-        let entry = manifest.find_by_path(HgPath::new(path)).map_err(Error::hg(repo))?;
-        let Some(entry) = entry else { return Ok(()) };
-        let file = revlog::node(&entry.node_id().map_err(Error::hg(repo))?);
-        let text = files.open(path, &file)?.content_within(MAX_SUBREPOSITORIES)?;
-        self.refuse_subrepositories(node, Some(&text))
+/// Streams the source tree of a changeset by the `hg` command, without looking at anything else of
+/// the repository.
+pub(crate) fn by_hg(hg: &Hg<'_>, node: &Node, why: &str, sink: &mut dyn Write) -> Result<Archived> {
+    match hg.hides(node)? {
+        Some(hidden) => whole(hg, node, hidden, why, sink),
+        None => Err(Error::UnknownChangeset { path: hg.repo.to_owned(), node: *node }),
     }
+}
 
-    fn refuse_subrepositories(&self, node: &Node, state: Option<&[u8]>) -> Result<()> {
-        let names: Vec<String> = state
-            .unwrap_or_default()
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.trim_ascii().is_empty())
-            .map(|line| String::from_utf8_lossy(line.get(41..).unwrap_or(line)).into_owned())
-            .collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let path = self.repository().source().to_owned();
-        Err(Error::Subrepositories { path, node: *node, names: names.join(", ") })
-    }
+fn whole(
+    hg: &Hg<'_>,
+    node: &Node,
+    hidden: bool,
+    why: &str,
+    sink: &mut dyn Write,
+) -> Result<Archived> {
+    let described = !hg.has(node, METADATA)?;
+    let bytes = hg.archive(node, hidden, described, sink)?;
+    Ok(Archived { read_by: ReadBy::Hg, why: Some(why.to_owned()), files: None, bytes })
+}
+
+/// Whether the path is where `.hg_archival.txt` would be, or below it.
+fn is_metadata(path: &[u8]) -> bool {
+    let rest = path.strip_prefix(METADATA.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// Counts what goes through.
@@ -179,17 +189,22 @@ impl<W: Write> Write for Counted<W> {
     }
 }
 
-/// Reads a file, and again while it looks as if somebody writes it.
+/// Reads a file, and again while it looks as if somebody writes it. `reserve` is asked once for
+/// room; `None` when it says that nobody wants the file any more.
 fn content(
     files: &Files,
     entry: &Entry<'_>,
-    reserve: impl Fn(u64) -> bool,
+    mut reserve: impl FnMut(u64) -> bool,
 ) -> Result<Option<Content>> {
     let mut pauses = repository::SETTLE.iter();
     let mut reserved = false;
     loop {
         let read = files.open(entry.path, &entry.node).and_then(|revision| {
-            if !reserved && !reserve(revision.size()) {
+            let weight = revision.weight();
+            if weight > LARGEST {
+                return Err(revision.too_heavy(weight));
+            }
+            if !reserved && !reserve(weight) {
                 return Ok(None);
             }
             reserved = true;

@@ -8,6 +8,7 @@ use std::thread;
 use super::{Entry, content};
 use crate::error::Result;
 use crate::files::{Content, Files};
+use crate::memory::{Held, MEMORY};
 
 /// Below so many files, starting a thread costs more than it gains.
 const FILES_PER_THREAD: usize = 32;
@@ -20,7 +21,8 @@ struct Desk {
     state: Mutex<State>,
     /// Something of the state changed for those who wait.
     changed: Condvar,
-    /// So many bytes may be read and not yet handed on; the next file to hand on always may.
+    /// So many bytes may be read and not yet handed on, by this stream; and no more than there is
+    /// room for in the memory of all. The next file to hand on only waits for the latter.
     ahead: u64,
 }
 
@@ -29,10 +31,12 @@ struct State {
     unclaimed: usize,
     /// The file that the writer needs next.
     next: usize,
-    /// The sizes of files that are being read or lie here.
-    reserved: BTreeMap<usize, u64>,
+    /// The room of files that are being read or lie here.
+    reserved: BTreeMap<usize, (u64, Held<'static>)>,
     /// Their sum.
     bytes: u64,
+    /// How many readers wait for room.
+    waiting: usize,
     /// What was read.
     ready: BTreeMap<usize, Result<Content>>,
     /// The writer does not want more.
@@ -57,6 +61,7 @@ pub(super) fn in_order(
             next: 0,
             reserved: BTreeMap::new(),
             bytes: 0,
+            waiting: 0,
             ready: BTreeMap::new(),
             stopped: false,
         }),
@@ -92,7 +97,12 @@ fn one_by_one(
     mut take: impl FnMut(&Entry<'_>, Result<Content>) -> Result<()>,
 ) -> Result<()> {
     for entry in entries {
-        if let Some(content) = content(files, entry, |_| true).transpose() {
+        let mut held = None;
+        let reserve = |size| {
+            held = Some(MEMORY.now(size));
+            true
+        };
+        if let Some(content) = content(files, entry, reserve).transpose() {
             take(entry, content)?;
         }
     }
@@ -142,13 +152,29 @@ impl Desk {
     /// Waits until a file of that size may be read; false when nobody wants it any more.
     fn reserve(&self, place: usize, size: u64) -> bool {
         let mut state = self.lock();
-        // The next file must never wait, or all wait for each other.
-        while !state.stopped && state.next != place && state.bytes + size > self.ahead {
+        let held = loop {
+            if state.stopped {
+                return false;
+            }
+            if state.next == place {
+                // Only this may wait for other streams: all else that this one holds is of files
+                // that were read ahead, and takes no room from those that are waited for.
+                drop(state);
+                let held = MEMORY.now(size);
+                state = self.lock();
+                break held;
+            }
+            let fits = state.bytes + size <= self.ahead;
+            if let Some(held) = fits.then(|| MEMORY.ahead(size)).flatten() {
+                break held;
+            }
+            state.waiting += 1;
             state = self.wait(state);
-        }
-        state.reserved.insert(place, size);
+            state.waiting -= 1;
+        };
+        state.reserved.insert(place, (size, held));
         state.bytes += size;
-        !state.stopped
+        true
     }
 
     /// Waits for a file.
@@ -169,10 +195,10 @@ impl Desk {
     /// Makes room, once the content is gone.
     fn handed_on(&self, place: usize) {
         let mut state = self.lock();
-        let size = state.reserved.remove(&place).unwrap_or(0);
-        let full = state.bytes + size > self.ahead;
-        state.bytes -= size;
-        if full {
+        if let Some((size, _held)) = state.reserved.remove(&place) {
+            state.bytes -= size;
+        }
+        if state.waiting > 0 {
             self.changed.notify_all();
         }
     }

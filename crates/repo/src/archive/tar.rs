@@ -1,6 +1,6 @@
 //! Writing tar: ustar headers, and pax records for what does not fit into them.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use super::Kind;
 
@@ -51,6 +51,29 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Adds the members of another tar, as they are.
+    pub(super) fn copy(&mut self, from: &mut dyn Read) -> Result<(), CopyError> {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let header = &mut buffer[..BLOCK];
+            from.read_exact(header).map_err(CopyError::Read)?;
+            if header.iter().all(|byte| *byte == 0) {
+                // Read to its end, or hg would complain of a broken pipe.
+                return io::copy(from, &mut io::sink()).map(drop).map_err(CopyError::Read);
+            }
+            let size = content_size(header).map_err(CopyError::Read)?;
+            self.out.write_all(header).map_err(CopyError::Write)?;
+            let mut left = size.next_multiple_of(BLOCK as u64);
+            while left > 0 {
+                let most =
+                    usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+                from.read_exact(&mut buffer[..most]).map_err(CopyError::Read)?;
+                self.out.write_all(&buffer[..most]).map_err(CopyError::Write)?;
+                left -= most as u64;
+            }
+        }
+    }
+
     /// Ends the tar with two empty blocks.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.out.write_all(&[0; 2 * BLOCK])?;
@@ -92,6 +115,30 @@ impl<W: Write> Writer<W> {
         let sum = block.iter().map(|byte| u64::from(*byte)).sum();
         octal(&mut block[148..155], sum);
         self.out.write_all(&block)
+    }
+}
+
+/// Why a tar could not be copied.
+pub(super) enum CopyError {
+    /// It cannot be read, or is none.
+    Read(io::Error),
+    /// It could not be passed on.
+    Write(io::Error),
+}
+
+/// How many bytes of content follow a header. Of a file of 8 GiB and more, the header does not say
+/// it; then what follows is no header.
+fn content_size(header: &[u8]) -> io::Result<u64> {
+    let number = |field: &[u8]| {
+        let text = std::str::from_utf8(field).ok()?;
+        u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok()
+    };
+    let sum = header.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    let own = header[148..156].iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    let claimed = number(&header[148..156]);
+    match (number(&header[124..136]), claimed == Some(sum - own + 8 * u64::from(b' '))) {
+        (Some(size), true) => Ok(size),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not the header of a tar")),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hgci_core::Node;
-use hgci_repo::{Archived, Error, ReadBy, Reader};
+use hgci_repo::{Archived, Error, ReadBy, Repository};
 
 use crate::hg::Hg;
 
@@ -44,11 +44,16 @@ pub fn items(tar: &[u8]) -> Vec<Item> {
 impl Hg {
     /// What `hg archive` makes of a changeset.
     pub fn archive(&mut self, repo: &str, node: &Node) -> Vec<Item> {
+        items(&fs::read(self.archive_to(repo, node)).unwrap())
+    }
+
+    /// The same as a file.
+    fn archive_to(&mut self, repo: &str, node: &Node) -> PathBuf {
         let out = self.path("hg.tar");
         let rev = node.to_string();
         let args = ["archive", "--no-decode", "-t", "tar", "-p", ".", "-r", &rev];
         self.run(repo, &[&args[..], &[out.to_str().unwrap()]].concat());
-        items(&fs::read(out).unwrap())
+        out
     }
 
     /// Fails unless ours is the same. Returns what was said of ours.
@@ -286,11 +291,14 @@ fn big_files_are_streamed_with_bounded_memory() {
     let incompressible: Vec<u8> = (0..100 << 20).map(|_| random()).collect();
     hg.write("r", "same", &compressible);
     hg.write("r", "random", &incompressible);
+    // More than is held in memory, though it takes little of the store.
+    fs::File::create(hg.path("r/zeros")).unwrap().set_len(400 << 20).unwrap();
     for n in 0..200 {
         hg.write("r", &format!("small/{n}"), "small");
     }
     let node = hg.commit("r", "big");
     drop((compressible, incompressible));
+    fs::remove_file(hg.path("r/zeros")).unwrap();
     // In a process of its own, so that its peak is its own.
     let out = hg.path("ours.tar");
     let child = Command::new(env::current_exe().unwrap())
@@ -298,11 +306,39 @@ fn big_files_are_streamed_with_bounded_memory() {
         .env("ARCHIVE_REPO", hg.path("r"))
         .env("ARCHIVE_NODE", node.to_string())
         .env("ARCHIVE_OUT", &out)
+        .env("ARCHIVE_HG", crate::hg::command())
         .status();
     assert!(child.unwrap().success());
-    assert!(items(&fs::read(&out).unwrap()) == hg.archive("r", &node), "not the tree of hg");
+    let theirs = hg.archive_to("r", &node);
+    check_alike(&out, &theirs);
     let peak: u64 = fs::read_to_string(out.with_extension("peak")).unwrap().parse().unwrap();
     assert!(peak < 400 << 10, "{peak} KiB");
+}
+
+/// Compares two tars with little memory.
+fn check_alike(ours: &Path, theirs: &Path) {
+    let open = |path| tar::Archive::new(io::BufReader::new(fs::File::open(path).unwrap()));
+    let (mut ours, mut theirs) = (open(ours), open(theirs));
+    let mut theirs = theirs.entries().unwrap();
+    let mut count = 0;
+    for entry in ours.entries().unwrap() {
+        let (mut ours, mut theirs) = (entry.unwrap(), theirs.next().unwrap().unwrap());
+        let path = ours.path_bytes().into_owned();
+        assert_eq!(path, theirs.path_bytes().into_owned());
+        assert_eq!(ours.size(), theirs.size());
+        let (mut one, mut other) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+        loop {
+            let read = ours.read(&mut one).unwrap();
+            theirs.read_exact(&mut other[..read]).unwrap();
+            assert!(one[..read] == other[..read], "{}", String::from_utf8_lossy(&path));
+            if read == 0 {
+                break;
+            }
+        }
+        count += 1;
+    }
+    assert!(theirs.next().is_none());
+    assert_eq!(count, 204);
 }
 
 /// Not a test of its own: what the one above runs.
@@ -313,7 +349,8 @@ fn archives_what_the_environment_names() {
         return;
     };
     let out = PathBuf::from(env::var_os("ARCHIVE_OUT").unwrap());
-    let reader = Reader::open(Path::new(&repo)).unwrap();
+    let repository = Repository::open(Path::new(&repo)).unwrap();
+    let reader = repository.with_hg(env::var_os("ARCHIVE_HG").unwrap()).reader().unwrap();
     reader.archive(&node.parse().unwrap(), &mut fs::File::create(&out).unwrap()).unwrap();
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -346,7 +383,7 @@ fn a_reader_that_goes_away_ends_the_archive() {
 }
 
 #[test]
-fn subrepositories_are_refused_by_name() {
+fn subrepositories_are_left_out_as_hg_does() {
     let mut hg = Hg::new();
     for config in ["format.dotencode=yes", "format.dotencode=no"] {
         let name = config.replace(['.', '='], "-");
@@ -356,13 +393,60 @@ fn subrepositories_are_refused_by_name() {
         hg.run(&format!("{name}/lib"), &["commit", "-A", "-q", "-m", "a"]);
         hg.write(&name, ".hgsub", "lib = lib\n");
         let node = hg.commit(&name, "with a subrepository");
-        let reader = hg.reader(&name);
-        let error = reader.archive(&node, &mut io::sink()).unwrap_err();
-        assert!(
-            error.to_string().ends_with("subrepositories, which are not supported: lib"),
-            "{error}"
-        );
+        hg.compare(&name, &node);
+        let mut tar = Vec::new();
+        hg.reader(&name).archive(&node, &mut tar).unwrap();
+        let paths: Vec<_> = items(&tar).into_iter().map(|item| item.path).collect();
+        assert_eq!(paths, [&b".hg_archival.txt"[..], b".hgsub", b".hgsubstate"]);
     }
+}
+
+#[test]
+fn a_tracked_hg_archival_txt_is_there_once_with_its_own_content() {
+    let mut hg = Hg::new();
+    for config in ["format.dotencode=yes", "format.dotencode=no", "format.usestore=no"] {
+        let name = config.replace(['.', '='], "-");
+        hg.run("", &["init", &name, "--config", config]);
+        hg.write(&name, ".hg_archival.txt", "node: another\n");
+        hg.write(&name, "a", "a");
+        let node = hg.commit(&name, "unpacked from an archive");
+        let repository = hg.repository(&name);
+        let mut tar = Vec::new();
+        let archived = repository.archive(&node, &mut tar).unwrap();
+        assert!(archived.files.is_none_or(|files| files == 2));
+        let items = items(&tar);
+        let told: Vec<_> = items.iter().map(|item| (&item.path[..], &item.content[..])).collect();
+        let expected = [(&b".hg_archival.txt"[..], &b"node: another\n"[..]), (b"a", b"a")];
+        assert_eq!(told, expected, "{config}");
+    }
+}
+
+#[test]
+fn a_tree_that_hg_alone_can_read_is_read_without_the_list_of_changesets() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r", "--config", "format.usestore=no"]);
+    hg.write("r", "a", "1");
+    let node = hg.commit("r", "first");
+    hg.write("r", "a", "2");
+    hg.run("r", &["commit", "--amend", "-q", "-m", "amended"]);
+    // hg, with a word about what it is asked.
+    let (told, program) = (hg.path("told"), hg.path("hg-that-tells"));
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\nexec {} \"$@\"\n",
+        told.display(),
+        crate::hg::command().display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let repository = hg.repository("r").with_hg(&program);
+    // Hidden, and there all the same.
+    let mut tar = Vec::new();
+    repository.archive(&node, &mut tar).unwrap();
+    assert_eq!(items(&tar)[1].content, b"1");
+    let error = repository.archive(&Node([7; 20]), &mut io::sink()).unwrap_err();
+    assert!(matches!(error, Error::UnknownChangeset { .. }), "{error}");
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.contains("archive") && !told.contains("all()"), "{told}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use hgci_core::push::Phase;
 use hgci_repo::{Error, ReadBy, Repository};
@@ -118,4 +120,37 @@ fn configuration_of_the_user_changes_nothing() {
     reader.archive(&nodes[0], &mut tar).unwrap();
     fs::remove_file(hg.path("r/.hg/hgrc")).unwrap();
     assert!(crate::archive::items(&tar) == hg.archive("r", &nodes[0]));
+}
+
+#[test]
+fn a_folder_with_the_name_of_a_file_is_no_file() {
+    let mut hg = Hg::new();
+    for config in ["format.dotencode=yes", "format.dotencode=no"] {
+        let name = config.replace(['.', '='], "-");
+        hg.run("", &["init", &name, "--config", config]);
+        hg.write(&name, ".hgci.toml/jobs", "version = 1");
+        hg.write(&name, "xhgci.toml", "not it");
+        let node = hg.commit(&name, "a folder");
+        assert_eq!(hg.reader(&name).file(&node, ".hgci.toml", 100).unwrap(), None, "{config}");
+    }
+}
+
+#[test]
+fn an_hg_that_hangs_is_killed_with_what_it_started() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r", "--config", "format.usestore=no"]);
+    let (program, pids) = (hg.path("hangs"), hg.path("pids"));
+    let script = format!("#!/bin/sh\nsleep 1000 &\necho $$ $! > {}\nwait\n", pids.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Longer than the script takes to write its numbers, on any machine.
+    let patience = Duration::from_secs(3);
+    let repository = hg.repository("r").with_hg(&program).with_hg_patience(patience);
+    let error = repository.reader().err().unwrap().to_string();
+    assert!(error.contains("it hung"), "{error}");
+    let pids = fs::read_to_string(pids).unwrap();
+    for pid in pids.split_whitespace() {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        assert!(stat.is_err() || stat.unwrap().contains(") Z "), "{pid} is alive");
+    }
 }

@@ -57,15 +57,22 @@ fn reading_is_right_while_pushes_and_strips_go_on() {
         let reader = scope.spawn(|| {
             let mut trees = 0;
             while !done.load(Ordering::Relaxed) {
-                let Ok(Some(tip)) = repository.read(|reader| Ok(reader.tip())) else { continue };
+                let tip = repository.read(|reader| {
+                    let tip = reader.tip().map(|tip| reader.changeset(&tip)).transpose()?;
+                    Ok(tip.map(|tip| (tip.node, tip.description)))
+                });
+                let Ok(Some((tip, name))) = tip else { continue };
                 match check_tree(&repository, &tip) {
                     Ok(()) => trees += 1,
-                    // It was stripped meanwhile, perhaps in the middle of the tree.
-                    Err(Error::UnknownChangeset { .. }) => {}
-                    Err(error) => {
-                        let known = repository.read(|reader| Ok(reader.rev(&tip).is_some()));
-                        assert!(!known.unwrap() || error.may_settle(), "{error}");
+                    // It was stripped, perhaps in the middle of the tree; only these ever are.
+                    Err(Error::UnknownChangeset { .. }) => {
+                        assert!(name.starts_with("dropped"), "{name} is said to be unknown");
                     }
+                    // A strip that takes longer than the reader waits, on a busy machine.
+                    Err(error) => assert!(
+                        error.may_settle() || name.starts_with("dropped"),
+                        "{name}: {error}"
+                    ),
                 }
             }
             trees
