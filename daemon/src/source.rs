@@ -23,6 +23,11 @@ pub fn channel() -> (ChunkWriter, mpsc::Receiver<Chunk>) {
     (ChunkWriter { chunks, buffer: Vec::with_capacity(CHUNK) }, receiver)
 }
 
+/// Why source trees of the repository are read by the `hg` command, where they are.
+pub fn why_hg(repository: &Repository) -> Option<String> {
+    repository.read_by().ok()?.1
+}
+
 /// Reads the source tree of a changeset into the stream. Blocking.
 pub fn archive(repository: &Repository, node: Node, mut writer: ChunkWriter) {
     let outcome = repository.archive(&node, &mut writer);

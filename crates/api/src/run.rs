@@ -25,6 +25,9 @@ pub fn path(attempt: AttemptKey, call: &str) -> String {
     format!("/api/v1/attempts/{attempt}/{call}")
 }
 
+/// The header of a source tree's answer that says why the `hg` command reads it, where it does.
+pub const READ_BY_HG: &str = "hgci-read-by-hg";
+
 /// The most bytes of log in one call.
 pub const MAX_LOG_CHUNK: usize = 1 << 20;
 

@@ -246,8 +246,13 @@ fn prepare(
         Ok(tree) => tree,
         Err(error) => return errored(format!("making {}: {error}", folder.path("tree"))),
     };
-    if let Err(outcome) = fetch(courier, &tree, account.as_ref(), signals)? {
-        return Ok(Err(outcome));
+    match fetch(courier, &tree, account.as_ref(), signals)? {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            let line = format!("hgci: the source tree was read by hg, which is slower: {why}");
+            courier.log(|log| log.line(&line, folder.work.as_fd()));
+        }
+        Err(outcome) => return Ok(Err(outcome)),
     }
     Ok(launch(job, folder, instance, account)
         .map(|launch| Place { tree, launch })
@@ -272,13 +277,14 @@ fn account_for(isolation: &Isolation, instance: &str) -> io::Result<Option<Accou
     }
 }
 
-/// Gets the source tree; tries again when the connection breaks. The inner error is a verdict.
+/// Gets the source tree; tries again when the connection breaks. Returns why `hg` read it, if so.
+/// The inner error is a verdict.
 fn fetch(
     courier: &mut Courier,
     tree: &OwnedFd,
     account: Option<&Account>,
     signals: &Signals,
-) -> Result<Result<(), Outcome>, Lost> {
+) -> Result<Result<Option<String>, Outcome>, Lost> {
     let errored = |why: String| Ok(Err(Outcome::Errored { why }));
     let Some(link) = courier.link() else {
         return Err(Lost::Over("no connection".into()));
@@ -288,7 +294,7 @@ fn fetch(
     loop {
         let why = match link.source() {
             Ok(Err(why)) => return errored(format!("no source tree: {why}")),
-            Ok(Ok(source)) => {
+            Ok(Ok((source, by_hg))) => {
                 let mut watch = Watch { link, signals, looked: Instant::now(), lost: None };
                 let files = FilesAs::account(account);
                 let unpacked = match &files {
@@ -300,7 +306,7 @@ fn fetch(
                     return Err(lost);
                 }
                 match unpacked {
-                    Ok(_) => return Ok(Ok(())),
+                    Ok(_) => return Ok(Ok(by_hg)),
                     Err(UnpackError::Broken(error)) => error.to_string(),
                     Err(UnpackError::Interrupted) => return Ok(Err(Outcome::Cancelled)),
                     Err(error) => return errored(error.to_string()),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use hgci_api::client::{Client, Error, Patience};
-use hgci_api::run::{Claim, Ended, Job, Lease, LogOffset, Renew, path};
+use hgci_api::run::{Claim, Ended, Job, Lease, LogOffset, READ_BY_HG, Renew, path};
 use hgci_core::AttemptKey;
 use hgci_core::result::Verdict;
 
@@ -95,11 +95,15 @@ impl Link {
         Ok(job)
     }
 
-    /// The source tree as a tar stream; the inner error is why there will never be one.
-    pub fn source(&self) -> Result<Result<impl Read + use<>, String>, Failure> {
+    /// The source tree as a tar stream, and why it is the `hg` command that reads it, if it is; the
+    /// inner error is why there will never be one.
+    pub fn source(&self) -> Result<Result<(impl Read + use<>, Option<String>), String>, Failure> {
         let patience = Patience::Idle(SOURCE_PATIENCE);
         match self.client.download(&path(self.attempt, "source"), patience) {
-            Ok(download) => Ok(Ok(download.into_reader())),
+            Ok(download) => {
+                let by_hg = download.header(READ_BY_HG).map(str::to_owned);
+                Ok(Ok((download.into_reader(), by_hg)))
+            }
             Err(Error::Refused { status: 422, error, .. }) => Ok(Err(error)),
             Err(error) => Err(error.into()),
         }

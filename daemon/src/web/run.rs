@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use hgci_api::run::{Claim, Ended, Job, Lease, LogOffset, Renew};
+use hgci_api::run::{Claim, Ended, Job, Lease, LogOffset, READ_BY_HG, Renew};
 use hgci_core::AttemptKey;
 use hgci_core::engine::{Event, Reply};
+use tokio::sync::oneshot;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -69,7 +70,11 @@ pub async fn source(
     let (repo, node) = work.ok_or_else(Failure::let_go)?;
     let served = app.intake.served(&repo).map_err(Failure::later)?;
     let (writer, mut chunks) = source::channel();
-    tokio::task::spawn_blocking(move || source::archive(&served.repository, node, writer));
+    let (say, why) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let _caller_left = say.send(source::why_hg(&served.repository));
+        source::archive(&served.repository, node, writer);
+    });
     // What fails at once is an answer of its own; what fails later breaks the stream off.
     let first = match chunks.recv().await {
         Some(Ok(first)) => first,
@@ -81,7 +86,9 @@ pub async fn source(
     };
     let rest = ReceiverStream::new(chunks);
     let body = Body::from_stream(tokio_stream::once(Ok(first)).chain(rest));
-    Ok(([(CONTENT_TYPE, "application/x-tar")], body).into_response())
+    let why = why.await.ok().flatten().and_then(|why| HeaderValue::from_str(&why).ok());
+    let by_hg = why.map(|why| [(HeaderName::from_static(READ_BY_HG), why)]);
+    Ok(([(CONTENT_TYPE, "application/x-tar")], by_hg, body).into_response())
 }
 
 pub async fn log(
