@@ -96,6 +96,8 @@ fn at_revision(rev: &str, repository: Option<&Path>) -> Result<Source, NoSource>
     }
     // In one word, so that a revision is never taken for an option.
     command.args(["cat", &format!("--rev={rev}"), &format!("path:{}", pipeline::FILE)]);
+    // The pattern would also take all that is in a folder of that name.
+    command.arg(format!("--exclude=re:{}/", pipeline::FILE.replace('.', "\\.")));
     // No aliases, defaults, colours or translations of the user's.
     command.env("HGPLAIN", "1").env("HGENCODING", "UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -118,7 +120,12 @@ fn at_revision(rev: &str, repository: Option<&Path>) -> Result<Source, NoSource>
     if status.success() || bytes.len() > pipeline::MAX_SIZE {
         return Ok(Source { name: pipeline::FILE.to_owned(), bytes });
     }
-    let said = if said.is_empty() { format!("hg ended with {status}") } else { said };
+    let said = match status.code() {
+        // Where there is a folder of that name, hg has nothing to say.
+        Some(1) if said.is_empty() => "there is no such file".to_owned(),
+        _ if said.is_empty() => format!("hg ended with {status}"),
+        _ => said,
+    };
     Err(NoSource::Hg { rev: rev.to_owned(), said })
 }
 
