@@ -7,6 +7,8 @@ it can go when that version goes. No other module looks at versions."""
 
 from __future__ import annotations
 
+from mercurial.node import bin as unhexlify
+
 
 def defaultpath(ui):
     """where pulls come from by default, as bytes, or None
@@ -19,6 +21,17 @@ def defaultpath(ui):
     if path is None:
         return None
     return path.loc or path.rawloc
+
+
+def bin(text):
+    """the bytes of hexadecimal digits; ValueError where they are none
+
+    hg 6.2 left that to binascii. Before, it was TypeError.
+    """
+    try:
+        return unhexlify(text)
+    except TypeError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def peer(repo, path):

@@ -22,7 +22,7 @@ from mercurial import (
     wireprotov1server,
 )
 from mercurial.i18n import _
-from mercurial.node import bin, hex
+from mercurial.node import hex
 from mercurial.utils import urlutil
 
 from . import _native, compat, hook
@@ -78,7 +78,8 @@ def nolog(why):
 
 def servestatus(repo, proto, nodes):
     try:
-        wanted = wireprototypes.decodelist(nodes)
+        # The same as decodelist, but with errors that are alike in all versions.
+        wanted = [compat.bin(node) for node in nodes.split(b' ')] if nodes else []
         if len(wanted) > MAXNODES or any(len(node) != 20 for node in wanted):
             return wireprototypes.ooberror(b'hgci-status: bad list of nodes')
     except ValueError:
@@ -88,7 +89,7 @@ def servestatus(repo, proto, nodes):
 
 def servelog(repo, proto, node, job, others):
     try:
-        wanted = bin(node)
+        wanted = compat.bin(node)
         number = {key: int(others[key]) for key in others}
         numbers = [number.get(key, 0) for key in (b'offset', b'wait')]
         attempt = number.get(b'attempt')
