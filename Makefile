@@ -33,7 +33,7 @@ demo: build ## The main job for real: serve, commit, push, build, status, mail
 	$(python) tests/demo.py
 
 .PHONY: test
-test: build build/hg-tests.stamp ## All tests
+test: build build/hg-tests.stamp build/oldest.stamp ## All tests
 	$(python) scripts/run-suites.py $(SUITES)
 
 .PHONY: lint
@@ -72,20 +72,30 @@ build/venv.stamp: scripts/requirements.txt scripts/make-venv
 	scripts/make-venv '$(PYTHON)'
 	touch $@
 
+# Compiled to be tested, not to be fast; and what pip keeps of it would be the next one's.
+build/venv-oldest.stamp: scripts/requirements-oldest.txt scripts/make-venv
+	CFLAGS=-O0 PIP_NO_CACHE_DIR=1 scripts/make-venv '$(PYTHON)' oldest
+	touch $@
+
 build/bubblewrap.stamp: scripts/fetch-bubblewrap
 	mkdir -p build
 	scripts/fetch-bubblewrap
 	touch $@
 
-ifneq ($(wildcard hgext/pyproject.toml),)
-build/hgext.stamp: build/venv.stamp $(hgext_sources)
+build/wheel.stamp: build/venv.stamp $(hgext_sources)
+	rm -rf build/wheel
 	CARGO_TARGET_DIR='$(HGCI_HGEXT_TARGET)' PATH="$(CURDIR)/build/venv/bin:$$PATH" \
-		$(python) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall ./hgext
+		$(python) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel ./hgext
 	touch $@
-else
-build/hgext.stamp: build/venv.stamp
+
+# One wheel for all versions of Mercurial.
+build/hgext.stamp: build/wheel.stamp
+	$(python) -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	touch $@
-endif
+
+build/oldest.stamp: build/wheel.stamp build/venv-oldest.stamp
+	build/venv-oldest/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
+	touch $@
 
 # Mercurial's own test runner, for our .t files and for the test with real input.
 build/hg-tests.stamp: $(hg_core)

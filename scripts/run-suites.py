@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 VENV = BUILD / "venv" / "bin"
+OLDEST = BUILD / "venv-oldest" / "bin"
 # The suites of one machine share it; Mercurial's own runner needs no more than this.
 JOBS = str(min(os.cpu_count() or 1, 4))
 
@@ -94,24 +95,32 @@ def suites() -> Iterator[Suite]:
         )
     scripts = sorted(str(path) for path in (ROOT / "tests").glob("*.t"))
     if scripts:
-        runner = BUILD / "hg-tests" / "tests" / "run-tests.py"
-        outputs = BUILD / "hg-output"
-        outputs.mkdir(parents=True, exist_ok=True)
-        options = ["--with-hg", str(VENV / "hg"), "-j", JOBS, "--outputdir", str(outputs)]
-        yield Suite(
-            "hg",
-            [str(VENV / "python"), str(runner), *options, *scripts],
-            count_hg,
-            cwd=ROOT / "tests",
-        )
-    junit = BUILD / "pytest.xml"
-    junit.unlink(missing_ok=True)
+        yield hg_suite("hg", VENV / "hg", scripts)
+        yield hg_suite("hg-oldest", OLDEST / "hg", scripts)
+    # The extension at each end of every transport; what else hgci does has little to do with hg.
+    transports = ["tests/hooks/test_hook_transports.py", "-k", "extension and not gunicorn"]
+    yield pytest_suite("hooks-oldest", transports, {"HGCI_TEST_HG": str(OLDEST / "hg")})
     folders = [folder for folder in ("tests", "hgext/tests") if (ROOT / folder).is_dir()]
-    yield Suite(
-        "black-box",
-        [str(VENV / "python"), "-m", "pytest", f"--junitxml={junit}", *folders],
-        count_junit(junit),
-    )
+    yield pytest_suite("black-box", folders)
+
+
+def hg_suite(name: str, hg: Path, scripts: list[str]) -> Suite:
+    """The `.t` files with one version of Mercurial."""
+    runner = BUILD / "hg-tests" / "tests" / "run-tests.py"
+    outputs = BUILD / "hg-output" / name
+    outputs.mkdir(parents=True, exist_ok=True)
+    # Two runs at a time on one machine are not to take the same ports.
+    port = 20000 + os.getpid() % 800 * 15
+    options = ["--with-hg", str(hg), "-j", JOBS, "--outputdir", str(outputs), "--port", str(port)]
+    command = [str(VENV / "python"), str(runner), *options, *scripts]
+    return Suite(name, command, count_hg, cwd=ROOT / "tests")
+
+
+def pytest_suite(name: str, what: list[str], env: dict[str, str] | None = None) -> Suite:
+    junit = BUILD / f"pytest-{name}.xml"
+    junit.unlink(missing_ok=True)
+    command = [str(VENV / "python"), "-m", "pytest", f"--junitxml={junit}", *what]
+    return Suite(name, command, count_junit(junit), env=env or {})
 
 
 def run(suite: Suite) -> Outcome:

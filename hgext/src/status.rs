@@ -1,6 +1,7 @@
 //! For `status.py` and `wire.py`: what is known of changesets, from the results log of a repository
 //! on disk and from its daemon.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -186,13 +187,14 @@ fn from_log(place: &Place, nodes: &[Node]) -> Statuses {
         Err(error) => return noted(error.to_string()),
     };
     let mut statuses = Statuses::default();
-    let mut damage = Vec::new();
+    let mut damage = BTreeMap::new();
     for node in nodes {
         match reader.newest(node) {
             Ok(newest) => {
                 let url = &newest.origin.url;
                 statuses.builds.extend(NodeStatus::from_log(&newest.entries, url));
-                damage.extend(newest.damage);
+                // Each lookup says the same again of what it came by.
+                damage.extend(newest.damage.into_iter().map(|place| (place.offset, place)));
             }
             Err(error) => {
                 statuses.notes.push(error.to_string());
@@ -200,10 +202,8 @@ fn from_log(place: &Place, nodes: &[Node]) -> Statuses {
             }
         }
     }
-    damage.sort_by_key(|place| place.offset);
-    damage.dedup();
     let log = place.log();
-    let notes = damage.iter().map(|place| format!("{}: {place}", log.display()));
+    let notes = damage.values().map(|place| format!("{}: {place}", log.display()));
     statuses.notes.extend(notes.take(MAX_NOTES));
     statuses
 }

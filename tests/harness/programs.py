@@ -1,4 +1,5 @@
-"""Where the programs under test are, as `make build` leaves them."""
+"""Where the programs under test are, as `make build` leaves them. HGCI_TEST_HG names another hg,
+in a Python that has the extension."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 VENV = ROOT / "build" / "venv"
-PYTHON = VENV / "bin" / "python"
-HG = VENV / "bin" / "hg"
+HG = Path(os.environ.get("HGCI_TEST_HG", VENV / "bin" / "hg"))
+PYTHON = HG.parent / "python"
 HG_TESTS = ROOT / "build" / "hg-tests"
 
 HGCID = TARGET / "hgcid"

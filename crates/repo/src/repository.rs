@@ -14,8 +14,8 @@ use hgci_core::Node;
 
 use crate::archive::{self, Archived};
 use crate::error::{Error, Result};
-use crate::open;
 use crate::hg::{Hg, PATIENCE};
+use crate::open;
 use crate::reader::Reader;
 use crate::revlog::{self, Reach};
 

@@ -1,7 +1,6 @@
 //! Reading the log: by changeset, or one record after the other.
 
 use std::cell::OnceCell;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +11,7 @@ use hgci_core::result::Origin;
 use crate::error::{At, Damage, Error};
 use crate::frame::{Chain, Frame};
 use crate::header::{HEADER_LEN, Header, LogId, Mark};
-use crate::index::Index;
+use crate::index::{Index, Memory};
 use crate::place::Place;
 use crate::record::{Record, RecordId, decode, node_in};
 use crate::scan::{self, Scan};
@@ -30,6 +29,10 @@ pub struct Reader {
     frames: u64,
     index: Result<Index, &'static str>,
     damage: Vec<Damage>,
+    /// What the index does not cover, and all of the log for where there is none: read when a
+    /// lookup needs it.
+    tail: OnceCell<Memory>,
+    whole: OnceCell<Memory>,
     /// Read when first asked for.
     pub(crate) origins: OnceCell<Vec<(u64, RecordId, Origin)>>,
 }
@@ -72,6 +75,8 @@ impl Reader {
                 frames: header.commit.map_or(0, |commit| commit.frames),
                 index,
                 damage: header.damage,
+                tail: OnceCell::new(),
+                whole: OnceCell::new(),
                 origins: OnceCell::new(),
             };
             if len < end.offset {
@@ -124,40 +129,35 @@ impl Reader {
     /// The records of a changeset; [`Node::NULL`] for those about the log itself.
     pub fn find(&self, node: &Node) -> Result<Found, Error> {
         let mut found = Found { damage: self.damage.clone(), ..Found::default() };
-        let mut from = HEADER_LEN;
-        match &self.index {
+        let indexed = match &self.index {
             Ok(index) => match index.offsets(node, MAX_FOUND) {
-                Ok(Ok(offsets)) => {
-                    from = index.covered();
-                    let skip = offsets.len().saturating_sub(MAX_FOUND);
-                    for offset in &offsets[skip..] {
-                        self.pick(*offset, node, &mut found)?;
-                    }
-                }
-                Ok(Err(why)) => found.without_index = Some(why),
-                Err(_) => found.without_index = Some("cannot be read"),
+                Ok(Ok(offsets)) => Ok((offsets, index.covered())),
+                Ok(Err(why)) => Err(why),
+                Err(_) => Err("cannot be read"),
             },
-            Err(why) => found.without_index = Some(why),
-        }
-        let mut records = VecDeque::from(std::mem::take(&mut found.records));
-        let mut scan = Scan::new(&self.file, &self.path, from, self.end.offset);
-        while let Some(piece) = scan.next()? {
-            match &piece.frame {
-                Err(_) => found.damage.extend(piece.damage()),
-                Ok(frame) if node_in(frame.kind, frame.payload) == Some(*node) => {
-                    match record(frame, piece.offset, piece.end) {
-                        Ok(record) => records.push_back(record),
-                        Err(damage) => found.damage.push(damage),
-                    }
-                    if records.len() > MAX_FOUND {
-                        records.pop_front();
-                    }
-                }
-                Ok(_) => {}
+            Err(why) => Err(*why),
+        };
+        let (mut offsets, rest) = match indexed {
+            Ok((offsets, covered)) => (offsets, self.memory(&self.tail, covered)?),
+            Err(why) => {
+                found.without_index = Some(why);
+                (Vec::new(), self.memory(&self.whole, HEADER_LEN)?)
             }
+        };
+        offsets.extend(rest.offsets(node));
+        for offset in &offsets[offsets.len().saturating_sub(MAX_FOUND)..] {
+            self.pick(*offset, node, &mut found)?;
         }
-        found.records = records.into();
+        found.damage.extend_from_slice(&rest.damage);
         Ok(found)
+    }
+
+    fn memory<'r>(&'r self, cell: &'r OnceCell<Memory>, from: u64) -> Result<&'r Memory, Error> {
+        if let Some(memory) = cell.get() {
+            return Ok(memory);
+        }
+        let memory = Memory::read(&self.file, &self.path, from, self.end.offset)?;
+        Ok(cell.get_or_init(|| memory))
     }
 
     fn pick(&self, offset: u64, node: &Node, found: &mut Found) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -42,7 +42,7 @@ pub(crate) fn open(place: &Place) -> Result<Opened, Error> {
         match Header::read(&file, &path) {
             Ok(header) => return recover(file, &path, header, notes),
             Err(Error::NotALog { .. }) => {
-                let aside = path.with_extension("damaged");
+                let aside = unused(&path.with_extension("damaged"));
                 fs::rename(&path, &aside).at("set aside", &path)?;
                 notes.push(format!("{} has no readable header, set aside", aside.display()));
             }
@@ -50,6 +50,15 @@ pub(crate) fn open(place: &Place) -> Result<Opened, Error> {
         }
     }
     Err(Error::Replaced { path })
+}
+
+/// The path itself, or with the first number behind it that no file has: what was set aside before
+/// stays. Nobody else sets a log aside while we have its lock.
+fn unused(path: &Path) -> PathBuf {
+    let is_free = |path: &Path| fs::symlink_metadata(path).is_err();
+    let numbered = (2_u32..).map(|n| path.with_extension(format!("damaged.{n}")));
+    let mut paths = std::iter::once(path.to_owned()).chain(numbered);
+    paths.find(|path| is_free(path)).unwrap_or_else(|| path.to_owned())
 }
 
 /// Whether `path` leads to `file`.

@@ -12,6 +12,7 @@ use super::{Header, Key, MAX_RUNS, MAX_TAIL, PAGE, RUN_KEYS, Run, pack};
 use crate::error::{At, Error};
 use crate::header::{HEADER_LEN, LogId};
 use crate::place::Place;
+use crate::recover::is_at;
 
 /// How many keys are gathered in memory while an index is made anew: 12 MB.
 const BULK: usize = 1_000_000;
@@ -38,7 +39,7 @@ struct OnDisk {
     recent: Vec<Vec<Key>>,
 }
 
-/// The index cannot be read; it must be made anew.
+/// The index cannot be read, or is not at its place; it must be made anew.
 pub(crate) struct Damaged;
 
 impl Indexer {
@@ -90,6 +91,10 @@ impl Indexer {
     pub fn settle(&mut self) -> Result<Result<(), Damaged>, Error> {
         // An index of another log, or none, is replaced at once: a reader could do nothing with it.
         let Some(disk) = &self.on_disk else { return self.merge() };
+        // Deleted or replaced: nobody would read what is written there.
+        if !is_at(&disk.index.file, &self.path) {
+            return Ok(Err(Damaged));
+        }
         let little = self.pending.len() < RUN_KEYS;
         if little && self.upto - disk.index.covered() < MAX_TAIL {
             return Ok(Ok(()));

@@ -11,6 +11,7 @@
 //! that never reached the disk is taken for an answer: whoever finds one reads the log instead.
 
 mod build;
+mod memory;
 mod search;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use std::path::Path;
 
 pub(crate) use build::Indexer;
 use hgci_core::Node;
+pub(crate) use memory::Memory;
 pub(crate) use search::Index;
 
 use crate::error::{At, Error};
