@@ -10,6 +10,7 @@ use hgci_core::engine::{Config, Effect, Engine, Event, NewBuild, Pool, Reply, Ro
 use hgci_core::job::{JobSpec, Plan};
 use hgci_core::push::{Lane, Push, Via};
 use hgci_core::{AttemptKey, BuildId, JobKey, JobState, Node, PushId};
+use hgcid::Records;
 use hgcid::clock::Clock;
 use hgcid::scheduler::{Done, Effects, Loop, NotRecorded, Scheduler};
 use hgcid::store::{MAX_VALUE, Options, Store, Tree};
@@ -242,5 +243,45 @@ async fn what_is_too_large_again_and_again_is_tried_less_and_less_often() {
     }
     assert!((1..10).contains(&turns), "{turns} turns");
     assert_eq!(world.failures.try_iter().count(), 0, "the store is well");
+    world.stop();
+}
+
+#[tokio::test]
+async fn a_build_of_the_most_jobs_goes_all_the_way_to_the_history() {
+    let world = World::start();
+    let step = |event| world.scheduler.event(event);
+    let env = format!(r#"{{"A": "{}"}}"#, "x".repeat(2100));
+    let job = |n: u32| {
+        let text = format!(r#"{{"name": "job{n}", "run": ["true"], "env": {env}}}"#);
+        serde_json::from_str::<JobSpec>(&text).unwrap()
+    };
+    let plan = Plan { jobs: (0..1000).map(job).collect() };
+    assert!(serde_json::to_vec(&plan).unwrap().len() > MAX_VALUE / 2);
+    step(Event::Received(push())).await.unwrap();
+    let builds = vec![NewBuild { plan: Ok(Arc::new(plan)), ..build() }];
+    step(Event::Planned { push: push(), builds }).await.unwrap();
+    let cancel = Event::Cancel { build: BuildId(1), job: None, by: "alice".into() };
+    assert_eq!(step(cancel).await.unwrap(), Reply::Accepted);
+    let mut is_over = false;
+    while !is_over {
+        for effect in world.effects.try_iter().collect::<Vec<_>>() {
+            let event = match effect {
+                Effect::Publish { publication, .. } => Event::Published(publication),
+                Effect::Kill { attempt, .. } => {
+                    Event::HostGone { attempt, why: "it was killed".into() }
+                }
+                Effect::Mail(push) => Event::Mailed(push),
+                Effect::Plan(_) | Effect::Launch { .. } => continue,
+            };
+            step(event).await.unwrap();
+        }
+        let asked = world.scheduler.ask(|engine, _| engine.build(BuildId(1)).is_none());
+        is_over = asked.await.unwrap();
+    }
+    let archived = world.scheduler.ask(|_, store| Records::build(store, BuildId(1)).unwrap());
+    let archived = archived.await.unwrap().unwrap();
+    assert_eq!(archived.jobs.len(), 1000);
+    assert!(archived.jobs.iter().all(|job| job.state == JobState::Cancelled));
+    assert_eq!(world.failures.try_iter().count() + world.lost.try_iter().count(), 0);
     world.stop();
 }

@@ -70,3 +70,28 @@ def test_a_full_disk_is_said_and_nothing_that_was_acknowledged_is_lost(
     daemon.kill()
     daemon.start()
     assert [daemon.final(node)["build"] for node in nodes] == builds
+
+
+def test_a_daemon_that_starts_on_a_full_disk_says_so_and_harms_nothing(
+    small_disk: Path, served: Served, clone: Clone, make_daemon: MakeDaemon
+) -> None:
+    daemon = make_daemon([Repo(served.path)]).start()
+    nodes = [clone.commit({".hgci.toml": PASSING})]
+    clone("push")
+    assert daemon.final(nodes[0])["state"] == "passed"
+    daemon.stop()
+    ballast = fill(small_disk)
+    nodes.append(clone.commit({"one": "one"}))
+    assert "recorded; it will be built later" in clone("push").said
+    for _ in range(3):
+        daemon.spawn()
+        assert daemon.process is not None
+        assert daemon.process.wait(timeout=60) != 0
+        daemon.process = None
+    assert f"{daemon.state} has " in daemon.log, daemon.log[-2000:]
+    assert "in reserve" in daemon.log
+    ballast.unlink()
+    daemon.start()
+    assert [daemon.final(node)["state"] for node in nodes] == ["passed"] * 2
+    assert [daemon.final(node)["build"] for node in nodes] == [1, 2]
+    assert not list(small_disk.glob("store.aside-*"))

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +143,41 @@ def test_a_killed_runner_is_a_new_attempt_and_never_a_red_result(
     assert row["jobs"][0]["attempt"] == 2
 
 
+@pytest.mark.timeout(600)
+def test_runners_killed_at_random_cost_attempts_and_never_a_result(
+    served: Served, clone: Clone, make_daemon: MakeDaemon
+) -> None:
+    daemon = make_daemon(
+        [Repo(served.path)],
+        [Pool(slots=4, isolation="none")],
+        {"limits": {"free": "1MiB", "requests": 1000000, "retries": 100}},
+    ).start()
+    dice = random.Random(99)
+    first = clone.commit({".hgci.toml": PIPELINE})
+    clone("push")
+    pushing = Pushing(clone, first)
+    pushing.start()
+    kills, until = 0, time.monotonic() + 25
+    try:
+        while kills < 100 and time.monotonic() < until:
+            time.sleep(0.1 * dice.random())
+            for runner in runners_of(daemon.folder):
+                if dice.random() < 0.3:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(runner, signal.SIGKILL)
+                        kills += 1
+    finally:
+        pushing.enough.set()
+        pushing.join(timeout=120)
+    assert not pushing.trouble
+    assert kills > 10
+    eventually(lambda: all_final(daemon, pushing.nodes), "all builds to end", 400, pause=0.5)
+    rows = [daemon.final(node) for node in pushing.nodes]
+    assert {row["state"] for row in rows} == {"passed"}
+    assert any(job["attempt"] > 1 for row in rows for job in row["jobs"])
+    check_log(served, clone, daemon, pushing.nodes)
+
+
 @pytest.mark.parametrize("isolation", ["none", "sandbox"])
 def test_a_job_survives_the_death_of_the_daemon(
     isolation: str, served: Served, clone: Clone, make_daemon: MakeDaemon
@@ -216,6 +252,46 @@ def test_an_hg_server_killed_in_the_middle_of_pushes_loses_no_build(
     assert len(set(numbers)) == len(numbers)
     for row in built:
         assert row is None or daemon.final(row["node"])["state"] == "passed"
+
+
+# As above, what is killed before its hook has spoken may be found a minute later.
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("transport", ["ssh", "http"])
+def test_a_server_killed_in_the_middle_of_pushes_over_the_network_loses_no_build(
+    transport: str, served: Served, clone: Clone, alice: Hg, daemon: Daemon, room: Path
+) -> None:
+    dice = random.Random(11)
+    first = clone.commit({".hgci.toml": PASSING})
+    clone("push")
+    assert daemon.final(first)["state"] == "passed"
+    arrived = [first]
+    for number in range(20):
+        node = clone.commit({f"file{number}": "x"})
+        with contextlib.ExitStack() as stack:
+            if transport == "ssh":
+                options, url = served.ssh(room)
+                server = "serve --stdio"
+            else:
+                options, url = [], stack.enter_context(served.http())
+                server = "serve --address"
+            push = alice.start("push", *options, url, cwd=clone.path)
+            time.sleep(0.1 + 0.6 * dice.random())
+            for process, command in processes_of(room):
+                if server in command and "push" not in command:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            push.communicate()
+        # A killed hg leaves its locks behind, and the next one breaks them.
+        served.repo("recover", status=None)
+        if node in served.repo.nodes():
+            # Whether its hook could speak or not, it is a head that is built.
+            assert daemon.final(node)["state"] == "passed"
+            arrived.append(node)
+    clone("push")
+    head = clone.node()
+    assert daemon.final(head)["state"] == "passed"
+    builds = [daemon.final(node)["build"] for node in dict.fromkeys([*arrived, head])]
+    assert len(set(builds)) == len(builds)
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(
