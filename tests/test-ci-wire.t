@@ -196,3 +196,16 @@ A server without hgci, and one that is not there
   ci: showing the results log alone: ssh://user@dummy/server: * (glob)
   no CI known for * (glob)
   $ cat errors.log
+
+Whatever a server does, it is told in a line
+
+  $ "$PYTHON" "$TESTDIR/ci-rubbish.py" $HGPORT1 > rubbish.log 2>&1 &
+  $ echo $! >> $DAEMON_PIDS
+  $ wait_for grep -q ready rubbish.log
+  $ for kind in close rubbish missing page odd-text odd-short; do
+  >     hg -R http ci-status 0 --config paths.default=http://localhost:$HGPORT1/$kind
+  >     hg -R http ci-log -r 0 x --config paths.default=http://localhost:$HGPORT1/$kind
+  > done
+  $ hg -R ssh ci-status 0 --config ui.ssh='sh -c "echo rubbish; exit 1"'
+  $ cat rubbish.log
+  ready

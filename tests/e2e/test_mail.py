@@ -86,6 +86,23 @@ def test_broken_still_failing_and_fixed_are_told_from_the_nearest_changeset_that
     assert len({message["References"] for message in smtp.messages}) == 4
 
 
+def test_a_malformed_pipeline_is_told_by_status_and_mail(
+    served: Served, clone: Clone, make_daemon: MakeDaemon, smtp: Smtp
+) -> None:
+    daemon = make_daemon([Repo(served.path)], sections={"mail": mail_by(smtp.url)}).start()
+    node = clone.commit({".hgci.toml": 'version = 1\n\n[job.test]\nrnu = "true"\n'})
+    clone("push")
+    assert daemon.final(node)["state"] == "failed"
+    done = clone("ci-status", "-r", node, status=1)
+    assert ".hgci.toml:4:1: " in done.said
+    [message] = eventually(lambda: smtp.messages, "the mail")
+    assert "failed" in message["Subject"]
+    text = text_of(message)
+    assert "the pipeline is malformed" in text
+    assert ".hgci.toml:4:1: " in text
+    assert node[:12] in text
+
+
 def test_mail_goes_over_starttls_with_a_login_of_a_file(
     served: Served, clone: Clone, make_daemon: MakeDaemon, room: Path
 ) -> None:

@@ -325,6 +325,16 @@ fn a_pipeline_is_read_as_it_is_in_a_changeset() {
         assert_eq!(status, Some(2), "{rev}: {text}");
         assert!(text.contains(&format!("cannot read .hgci.toml at \\\"{rev}\\\": ")), "{text}");
     }
+    // A folder of that name is no pipeline, whatever is in it.
+    fs::remove_file(root.join(".hgci.toml")).unwrap();
+    fs::create_dir(root.join(".hgci.toml")).unwrap();
+    fs::write(root.join(".hgci.toml/jobs"), GOOD).unwrap();
+    hg_run(&["commit", "-qAm", "folder"]);
+    let (text, status) = check(&["-r", "desc('folder')"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("there is no such file"), "{text}");
+    hg_run(&["update", "-q", "desc('good')"]);
+    hg_run(&["commit", "-q", "--config", "ui.allowemptycommit=yes", "-m", "good again"]);
     let mut elsewhere = hgci(Path::new("/"), &["check", "-r", "tip", "-R"]);
     elsewhere.arg(root).env("HG", hg()).env("HGRCPATH", root.join("hgrc"));
     assert_eq!(elsewhere.output().unwrap().status.code(), Some(0));

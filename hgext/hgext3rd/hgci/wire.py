@@ -18,6 +18,7 @@ from mercurial import (
     error,
     extensions,
     exthelper,
+    util,
     wireprototypes,
     wireprotov1server,
 )
@@ -26,6 +27,9 @@ from mercurial.node import hex
 from mercurial.utils import urlutil
 
 from . import _native, compat, exchange, hook
+
+httplib = util.httplib
+urlerr = util.urlerr
 
 eh = exthelper.exthelper()
 
@@ -210,13 +214,27 @@ class told:
         if exctype is None or issubclass(exctype, Silent):
             return
         if issubclass(exctype, error.Abort):
-            raise Silent(b'%s: %s' % (self._where, exc.message)) from exc
-        if issubclass(
-            exctype, (error.RepoError, error.ResponseError, error.PeerTransportError)
-        ):
-            raise Silent(b'%s: %s' % (self._where, exc.args[0])) from exc
-        if issubclass(exctype, (OSError, ValueError)):
-            # What urllib wraps says more.
-            exc = getattr(exc, 'reason', exc)
-            text = encoding.strtolocal(getattr(exc, 'strerror', None) or str(exc))
-            raise Silent(b'%s: %s' % (self._where, text))
+            why = exc.message
+        elif issubclass(exctype, (error.RepoError, error.ResponseError)):
+            # What follows the first line is the page that came instead of an answer.
+            why = words(exc).split(b'\n')[0].rstrip(b':')
+        elif issubclass(exctype, (OSError, ValueError, httplib.HTTPException)):
+            why = words(exc)
+        else:
+            return
+        raise Silent(b'%s: %s' % (self._where, why)) from exc
+
+
+def words(exc):
+    """what an error says, in the local encoding: those of hg say it in bytes, and those
+    of the network often have another error inside, as the reason or in place of a text"""
+    if isinstance(exc, urlerr.httperror):
+        return encoding.strtolocal(str(exc))
+    inner = getattr(exc, 'reason', None) or getattr(exc, 'strerror', None)
+    if inner is None and exc.args and isinstance(exc.args[0], bytes):
+        inner = exc.args[0]
+    if isinstance(inner, Exception):
+        return words(inner)
+    if isinstance(inner, bytes):
+        return inner
+    return encoding.strtolocal(str(inner or exc))
