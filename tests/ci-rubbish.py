@@ -1,8 +1,8 @@
 """A web server that fails an hg client in the ways that a URL's first folder names:
 ci-rubbish.py PORT.
 
-`close` ends the connection without an answer, `rubbish` answers what is not HTTP, `page` is some web
-page, `missing` is 404. With `odd-…` it is an hg server with the extension, whose answers to the
+`close` ends the connection without an answer, `rubbish` answers what is not HTTP, `page` is some
+web page, `missing` is 404. With `odd-…` it is an hg server with the extension, whose answers to the
 extension's commands are no JSON (`odd-text`) or end too early (`odd-short`).
 """
 

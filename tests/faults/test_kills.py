@@ -20,7 +20,7 @@ import pytest
 from harness import Clone, Daemon, Pool, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
 from harness.hgcid import FINAL
-from harness.leftovers import is_running, runners_of
+from harness.leftovers import is_running, processes_of, runners_of
 from harness.people import Hg
 
 KILLS = 200

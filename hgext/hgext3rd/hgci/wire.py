@@ -226,8 +226,9 @@ class told:
 
 
 def words(exc):
-    """what an error says, in the local encoding: those of hg say it in bytes, and those
-    of the network often have another error inside, as the reason or in place of a text"""
+    """what an error says, in the local encoding: those of hg say it in bytes, and
+    those of the network often have another error inside, as the reason or in place
+    of a text"""
     if isinstance(exc, urlerr.httperror):
         return encoding.strtolocal(str(exc))
     inner = getattr(exc, 'reason', None) or getattr(exc, 'strerror', None)
