@@ -95,10 +95,10 @@ Revsets
   [10]
   $ hg update -q 'last(ci(passed))' && hg id -n
   0
-  $ hg help revsets | grep -A1 'ci('
+  $ hg help revsets 2> /dev/null | grep -A1 'ci('
       "ci([state[, job]])"
         Changesets with CI results: all of them, those whose build is in the
-  $ hg help templates | grep -c '^ *ci_'
+  $ hg help templates 2> /dev/null | grep -c '^ *ci_'
   3
 
 Hidden changesets stay hidden

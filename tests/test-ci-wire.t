@@ -206,6 +206,33 @@ Whatever a server does, it is told in a line
   >     hg -R http ci-status 0 --config paths.default=http://localhost:$HGPORT1/$kind
   >     hg -R http ci-log -r 0 x --config paths.default=http://localhost:$HGPORT1/$kind
   > done
+  ci: showing the results log alone: http://localhost:$HGPORT1/close: bad HTTP status line: ''
+  no CI known for * (glob)
+  abort: cannot read the log: http://localhost:$HGPORT1/close: bad HTTP status line: ''
+  (logs are at the server: set a default path to it)
+  ci: showing the results log alone: http://localhost:$HGPORT1/rubbish: bad HTTP status line: * (glob)
+  no CI known for * (glob)
+  abort: cannot read the log: http://localhost:$HGPORT1/rubbish: bad HTTP status line: * (glob)
+  (logs are at the server: set a default path to it)
+  ci: showing the results log alone: http://localhost:$HGPORT1/missing: HTTP Error 404: Not Found
+  no CI known for * (glob)
+  abort: cannot read the log: http://localhost:$HGPORT1/missing: HTTP Error 404: Not Found
+  (logs are at the server: set a default path to it)
+  ci: showing the results log alone: http://localhost:$HGPORT1/page: 'http://localhost:$HGPORT1/page' does not appear to be an hg repository
+  no CI known for * (glob)
+  abort: cannot read the log: http://localhost:$HGPORT1/page: 'http://localhost:$HGPORT1/page' does not appear to be an hg repository
+  (logs are at the server: set a default path to it)
+  ci: showing the results log alone: http://localhost:$HGPORT1/odd-text: expected value at line 1 column 1
+  no CI known for * (glob)
+  abort: no log of x of *: not an answer of hgci: expected value at line 1 column 1 (glob)
+  ci: showing the results log alone: http://localhost:$HGPORT1/odd-short: HTTP request error (incomplete response; expected 106 bytes got 6)
+  no CI known for * (glob)
+  abort: cannot read the log: http://localhost:$HGPORT1/odd-short: HTTP request error (incomplete response; expected 106 bytes got 6)
+  (logs are at the server: set a default path to it)
+  [255]
   $ hg -R ssh ci-status 0 --config ui.ssh='sh -c "echo rubbish; exit 1"'
+  ci: showing the results log alone: ssh://user@dummy/server: no suitable response from remote hg
+  no CI known for * (glob)
+  [3]
   $ cat rubbish.log
   ready

@@ -37,12 +37,12 @@ pub fn archive(repository: &Repository, node: Node, mut writer: ChunkWriter) {
     writer.finish(outcome.map(drop).map_err(io::Error::other));
 }
 
-/// Whether the same tree can be asked for as often as one likes: the changeset is gone, or
-/// something of it is too large.
+/// Whether the same tree can be asked for as often as one likes: the changeset is gone,
+/// something of it is too large, or `hg` itself says no, as of a censored file.
 pub fn never(error: &io::Error) -> bool {
-    use hgci_repo::Error::{TooLarge, UnknownChangeset};
+    use hgci_repo::Error::{Hg, TooLarge, UnknownChangeset};
     let why = error.get_ref().and_then(|why| why.downcast_ref());
-    matches!(why, Some(UnknownChangeset { .. } | TooLarge { .. }))
+    matches!(why, Some(UnknownChangeset { .. } | TooLarge { .. } | Hg { .. }))
 }
 
 /// The end that is written to. Must be [`ChunkWriter::finish`]ed, or the reader sees an error.

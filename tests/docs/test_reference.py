@@ -29,6 +29,8 @@ SOURCES = ["crates/*/src", "hooks/src", "daemon/src", "hgext/src", "hgext/hgext3
 SYSTEM = {"No such file or directory", "Permission denied"}
 # Lines of hgci that its sources put together from parts.
 COMPOSED = {
+    "the changeset cannot be read: …",
+    ".hgci.toml cannot be read: …",
     "ci: .hgci.toml:3:7: …",
     "abort: malformed .hgci.toml in NODE",
     "ci: [hgci] deadline: …",

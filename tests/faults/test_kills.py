@@ -287,6 +287,7 @@ def test_a_server_killed_in_the_middle_of_pushes_over_the_network_loses_no_build
             # Whether its hook could speak or not, it is a head that is built.
             assert daemon.final(node)["state"] == "passed"
             arrived.append(node)
+    clone.commit({"last": "x"})
     clone("push")
     head = clone.node()
     assert daemon.final(head)["state"] == "passed"

@@ -115,7 +115,9 @@ def test_a_repository_that_was_unpacked_from_an_archive_is_built(
 
 
 def test_censored_files_are_what_hg_makes_of_them(served: Served, make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon([Repo(served.path, more={"build": "every"})]).start()
+    limits = {"free": "1MiB", "requests": 1000000, "retries": 0}
+    repos = [Repo(served.path, more={"build": "every"})]
+    daemon = make_daemon(repos, sections={"limits": limits}).start()
     daemon.stop()
     repo = served.repo
     first = repo.commit({".hgci.toml": PASSING, "secret": "a secret"})
@@ -131,6 +133,10 @@ def test_censored_files_are_what_hg_makes_of_them(served: Served, make_daemon: M
     assert row["state"] == "errored"
     assert ".hgci.toml cannot be read: " in row["message"]
     assert "censored" in row["message"]
+    # Nor is a tree that hg does not give out.
+    row = daemon.final(first)
+    assert row["state"] == "errored"
+    assert "censored" in row["jobs"][0]["why"]
 
 
 def test_a_tree_with_a_censored_file_is_built_where_the_repository_allows_it(

@@ -122,4 +122,5 @@ def revsetci(repo, subset, x):
     getrev = repo.unfiltered().changelog.index.get_rev
     revs = {getrev(node) for node in nodes}
     revs.discard(None)
-    return subset & smartset.baseset(revs)
+    # Up to hg 6.1, what is hidden may not even be asked for.
+    return subset & smartset.baseset(revs - repo.changelog.filteredrevs)

@@ -130,13 +130,13 @@ fn long_names_of_bookmarks_are_cut_and_still_told_apart() {
     let nodes = hg.nodes("r");
     let names = [format!("{}1", "ä".repeat(30_000)), format!("{}2", "ä".repeat(30_000))];
     let lines = |to: [&Node; 2]| format!("{} {}\n{} {}\n", to[0], names[0], to[1], names[1]);
-    hg.write("r", ".hg/bookmarks", &lines([&nodes[0], &nodes[0]]));
+    hg.write("r", ".hg/bookmarks", lines([&nodes[0], &nodes[0]]));
     let repository = hg.repository("r");
     let mut keeper = Keeper::adopt(&repository);
     assert_eq!(keeper.mark.bookmarks.len(), 2);
     assert!(keeper.mark.bookmarks.keys().all(|name| name.len() <= 200));
     assert!(keeper.look(&repository).0.is_empty());
-    hg.write("r", ".hg/bookmarks", &lines([&nodes[0], &nodes[1]]));
+    hg.write("r", ".hg/bookmarks", lines([&nodes[0], &nodes[1]]));
     let (difference, _) = keeper.look(&repository);
     let [moved] = &difference.bookmarks[..] else { panic!("{difference:?}") };
     assert_eq!((moved.from, moved.to), (Some(nodes[0]), Some(nodes[1])));
