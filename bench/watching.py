@@ -76,11 +76,11 @@ class Results:
     def build(self, node: str) -> dict[str, Any] | None:
         """The newest build of a changeset that is in the log."""
         key = bytes.fromhex(node)
-        return _native.Statuses.read(self._repo, None, [key], False).build(key)
+        return _native.Statuses.read(self._repo, None, [key], False, None).build(key)
 
     def is_final(self, node: str) -> bool:
         keys = [bytes.fromhex(node)]
-        return _native.Statuses.read(self._repo, None, keys, False).final_for(keys)
+        return _native.Statuses.read(self._repo, None, keys, False, None).final_for(keys)
 
     def final(self, node: str, seconds: float = 60, pause: float = 0.0) -> float:
         """When the build of a changeset was final, by `time.monotonic`. With a pause, looks no

@@ -9,6 +9,7 @@ use hgci_api::run::{Isolation, Job, Lease, Limits, Sandbox};
 use hgci_core::engine::{Engine, Grant};
 use hgci_core::{AttemptKey, Node};
 
+use crate::complaints::Complaints;
 use crate::config::{self, Config};
 use crate::effects::StoreFailure;
 use crate::hosts::Pools;
@@ -52,7 +53,7 @@ pub struct App {
     /// What the configuration says now.
     pub current: RwLock<Arc<Current>>,
     /// Asks the daemon to read its configuration again.
-    pub reload: tokio::sync::mpsc::Sender<tokio::sync::oneshot::Sender<Result<(), String>>>,
+    pub reload: tokio::sync::mpsc::Sender<crate::reload::Asked>,
     /// When this daemon was started: milliseconds since 1970.
     pub started_ms: i64,
     /// What is counted.
@@ -65,6 +66,10 @@ pub struct App {
     pub sweep_now: tokio::sync::Notify,
     /// Asks for a look at the free space, which may now be enough or too little.
     pub look_at_disk: tokio::sync::Notify,
+    /// Of results logs that people read.
+    pub damage: Complaints,
+    /// Set when the daemon stops: calls that wait for something are answered with what there is.
+    pub stopping: tokio::sync::watch::Sender<bool>,
 }
 
 /// The configuration, and what follows from it.

@@ -1,22 +1,25 @@
 //! `hgcid serve`: starts the rooms in order, and stops them in the other.
 //!
-//! Start: configuration, the lock on the state folder, the store, the engine, runners that live
-//! on, repositories, and last the socket. Stop (SIGTERM, SIGINT): no new calls, an end to the loop
+//! Start: configuration, the lock on the state folder, the store, the sockets (not yet open), the
+//! engine, runners that live on, repositories, and last the sockets are opened. Stop (SIGTERM, SIGINT): no new calls, an end to the loop
 //! after what was taken, and out; runners go on and are taken up by the next start.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use hgci_core::engine::{self, AttemptState, Engine, Event, Meta, Restraint};
 use hgci_core::{BuildId, PushId};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, OnceCell, Semaphore, mpsc, oneshot, watch};
 
 use crate::app::{App, Current};
 use crate::clock::Clock;
+use crate::complaints::Complaints;
 use crate::config::{self, Config};
 use crate::effects::{Router, StoreFailure};
 use crate::hosts::{LocalPool, Pools};
@@ -25,11 +28,12 @@ use crate::joblog::JobLogs;
 use crate::losses::Losses;
 use crate::mail::{self, Links, Mailer, Pace};
 use crate::publish;
+use crate::repositories::Repositories;
 use crate::scheduler::{Loop, Records, Scheduler};
 use crate::store::{self, Opened, Store};
 use crate::token::Tokens;
 use crate::web::{Access, READERS};
-use crate::{disk, listen, notify, rebuild, repositories, sweep, telling};
+use crate::{disk, listen, notify, rebuild, reload, sweep, telling};
 
 /// How often a repository is looked at that nobody speaks of.
 const LOOK_AT_REPOSITORIES: Duration = Duration::from_secs(60);
@@ -66,6 +70,8 @@ pub fn serve(config_path: &Path) -> Result<(), StartError> {
 }
 
 async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
+    // First of all: what asks to read the configuration again is not to end what starts.
+    let mut signals = Signals::listen().map_err(|error| because("signals")(&error))?;
     let program = std::env::current_exe().map_err(|error| because("cannot find hgcid")(&error))?;
     let (opened, report) = {
         let (state, options) = (config.state.clone(), store::Options::new(&program));
@@ -79,6 +85,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         Some(web) => Some(listen::tcp::bind(web.listen).await.map_err(StartError)?),
         None => None,
     };
+    let socket = listen::unix::bind(&config).map_err(StartError)?;
     let tokens = Tokens::open(&config.state).map_err(|error| StartError(error.to_string()))?;
     let logs = Arc::new(JobLogs::new(&config.state, config.limits.log));
     let daemon =
@@ -119,7 +126,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let restored = Engine::restore_under(restraint, rules(&config), rows, least, clock.now());
     restored.lost.iter().for_each(|what| losses.say(format!("lost: {what}")));
     let failure = StoreFailure::default();
-    let (publisher, mut publisher_ended) = publish::start(scheduler.clone())
+    let (publisher, publisher_ended) = publish::start(scheduler.clone())
         .map_err(|error| because("cannot start a thread")(&error))?;
     let local = local_pool(&config, &program, &scheduler)?;
     adopt(&restored.engine, &local, &scheduler);
@@ -147,7 +154,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
             .map_err(|error| because("cannot watch files")(&error))?;
     let _first = intake_cell.set(intake.clone());
 
-    let (reload, mut reloads) = mpsc::channel(1);
+    let (reload, reloads) = mpsc::channel(1);
     let access = Access::of(&config).map_err(StartError)?;
     let app = Arc::new(App {
         scheduler: scheduler.clone(),
@@ -170,6 +177,8 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         swept: watch::Sender::new(sweep::last(&store)),
         sweep_now: Notify::new(),
         look_at_disk: Notify::new(),
+        damage: Complaints::default(),
+        stopping: watch::Sender::new(false),
     });
     let thread = Loop::new(store, restored.engine, clock, Box::new(router))
         .start(inbox)
@@ -177,49 +186,36 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let mailer = Mailer::new(app.store.clone(), app.mail.subscribe(), Pace::default());
     let mailing = tokio::spawn(mailer.clone().run());
     let telling = tokio::spawn(telling::tell(app.clone(), mailer, mail_orders));
-    let mut complete = repositories::apply(&app).await;
     let room = tokio::spawn(disk::watch(app.clone(), blocked));
     let sweeping = tokio::spawn(sweep::watch(app.clone()));
+    let repositories = Repositories::start(app.clone());
 
-    let listening = listen::start(app.clone(), &config, port).map_err(StartError)?;
-    let web = config.web.as_ref().map(|web| tracing::field::display(web.listen));
-    tracing::info!(socket = %config.socket.display(), web, "ready");
-    notify::ready();
-
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| because("signals")(&e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| because("signals")(&e))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(|e| because("signals")(&e))?;
-    let mut dead = None;
-    loop {
-        let asked: Option<oneshot::Sender<Result<(), String>>> = tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = scheduler.ended() => { dead = Some("scheduler"); break }
-            _ = &mut publisher_ended => { dead = Some("publisher"); break }
-            _ = hangup.recv() => None,
-            asked = reloads.recv() => asked,
-            () = tokio::time::sleep(LOOK_AT_REPOSITORIES), if !complete => {
-                complete = repositories::apply(&app).await;
-                continue;
-            }
-        };
-        notify::reloading();
-        let outcome = reload_from(&app, &config_path).await;
-        match &outcome {
-            Ok(all) => {
-                complete = *all;
-                tracing::info!("the configuration was read again");
-            }
-            Err(mistakes) => tracing::error!("the configuration stays as it was: {mistakes}"),
-        }
+    let mut end = pin!(end(signals.terminate, signals.interrupt, &scheduler, publisher_ended));
+    let ended_early = tokio::select! {
+        dead = &mut end => Some(dead),
+        () = repositories.apply() => None,
+    };
+    let (dead, listening) = if let Some(dead) = ended_early {
+        (dead, None)
+    } else {
+        let listening = listen::start(app.clone(), &config, socket, port).map_err(StartError)?;
+        let web = config.web.as_ref().map(|web| tracing::field::display(web.listen));
+        tracing::info!(socket = %config.socket.display(), web, "ready");
         notify::ready();
-        if let Some(asked) = asked {
-            let _left = asked.send(outcome.map(drop));
-        }
-    }
+        let hangup = &mut signals.hangup;
+        let dead = tokio::select! {
+            dead = &mut end => dead,
+            never = reload::whenever_asked(&app, &config_path, &repositories, hangup, reloads) =>
+                match never {},
+        };
+        (dead, Some(listening))
+    };
     notify::stopping();
     tracing::info!("stopping; what runs goes on");
-    listening.stop().await;
+    app.stopping.send_replace(true);
+    if let Some(listening) = listening {
+        listening.stop().await;
+    }
     [room, sweeping, mailing, telling].iter().for_each(tokio::task::JoinHandle::abort);
     scheduler.stop();
     let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -230,6 +226,38 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         // Nothing can be done without it; what starts us anew starts a whole daemon.
         Some(thread) => Err(StartError(format!("the thread {thread} has ended; see the log"))),
         None => Ok(()),
+    }
+}
+
+/// What the daemon listens to from its start.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Returns when the daemon is to end, with the thread that has ended where that is why.
+async fn end(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    scheduler: &Scheduler,
+    publisher_ended: oneshot::Receiver<Infallible>,
+) -> Option<&'static str> {
+    tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        () = scheduler.ended() => Some("scheduler"),
+        _ = publisher_ended => Some("publisher"),
     }
 }
 
@@ -279,7 +307,7 @@ fn adopt(engine: &Engine, local: &LocalPool, scheduler: &Scheduler) {
 }
 
 /// The engine's rules, from the configuration.
-fn rules(config: &Config) -> engine::Config {
+pub fn rules(config: &Config) -> engine::Config {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     engine::Config {
         pools: config.pools.iter().map(config::Pool::rule).collect(),
@@ -291,33 +319,7 @@ fn rules(config: &Config) -> engine::Config {
 }
 
 /// What the mailer goes by.
-fn mail_settings(config: &Config) -> mail::Settings {
+pub fn mail_settings(config: &Config) -> mail::Settings {
     let url = config.web.as_ref().map(|web| web.url.clone()).unwrap_or_default();
     config.mail.clone().map(|settings| (settings, Links { url }))
-}
-
-/// Reads the configuration again. On a mistake everything stays as it was. Returns whether all
-/// repositories are served.
-async fn reload_from(app: &App, path: &Path) -> Result<bool, String> {
-    let config = config::load(path).map_err(|error| error.to_string())?;
-    let fixed = |config: &Config| {
-        let socket = (config.socket.clone(), config.socket_mode, config.socket_group.clone());
-        (config.state.clone(), socket, config.web.clone())
-    };
-    if fixed(&config) != fixed(&app.current().config) {
-        return Err(
-            "state, socket, socket-mode, socket-group and [web] cannot change while hgcid \
-                    runs: restart it"
-                .into(),
-        );
-    }
-    let access = Access::of(&config)?;
-    let configure = Event::Configure(rules(&config));
-    app.scheduler.event(configure).await.map_err(|error| error.to_string())?;
-    app.mail.send_replace(mail_settings(&config));
-    app.logs.set_limit(config.limits.log);
-    app.replace(Current { config, access });
-    app.look_at_disk.notify_one();
-    app.sweep_now.notify_one();
-    Ok(repositories::apply(app).await)
 }

@@ -98,6 +98,11 @@ def test_a_build_has_its_jobs_their_attempts_and_their_logs(clone: Clone, daemon
         daemon.request("GET", f"/api/v1/builds/1/jobs/good/log?offset={len(log) - 4}") == log[-4:]
     )
     assert daemon.request("GET", "/b/1/good/log") == log
+    for path in ("/api/v1/builds/1/jobs/good/log", "/b/1/good/log"):
+        for n in (0, 2):
+            with pytest.raises(ApiError, match=f"no attempt {n} of that job; it has 1") as refused:
+                daemon.request("GET", f"{path}?attempt={n}")
+            assert refused.value.status == 404
     with pytest.raises(ApiError, match=r"no job .* it has: good, bad|no job .* it has: bad, good"):
         daemon.get("/api/v1/builds/1/jobs/ugly")
 

@@ -170,9 +170,14 @@ impl Intake {
     }
 
     /// Serves these repositories and no others; `names` are those that the configuration speaks
-    /// for, also those that cannot be served now. Returns when each new one was looked at, with
-    /// what went wrong, by name.
-    pub async fn serve(&self, repos: Vec<Served>, names: Names) -> Vec<(String, String)> {
+    /// for, also those that cannot be served now. Returns when each new one was looked at or, where
+    /// it does not answer, after `patience`; with what went wrong, by name.
+    pub async fn serve(
+        &self,
+        repos: Vec<Served>,
+        names: Names,
+        patience: Duration,
+    ) -> Vec<(String, String)> {
         let mut first_looks = Vec::new();
         {
             let mut workers = self.workers_mut();
@@ -202,10 +207,13 @@ impl Intake {
             }
         }
         self.set_names(names);
+        let until = tokio::time::Instant::now() + patience;
         let mut failures = Vec::new();
         for (name, looked) in first_looks {
-            if let Ok(Err(why)) = looked.await {
-                failures.push((name, why));
+            match tokio::time::timeout_at(until, looked).await {
+                Ok(Ok(Err(why))) => failures.push((name, why)),
+                Ok(_) => {}
+                Err(_elapsed) => failures.push((name, "reading it takes long".to_owned())),
             }
         }
         failures

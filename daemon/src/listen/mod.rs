@@ -2,18 +2,19 @@
 //! routes, and closed in order.
 //!
 //! - `unix`, `tcp`: making them
+//! - `groups`: which groups a process of this machine is in
 //! - `gate`: how many connections are open
 //! - `connection`: one of them, with a limit on everything that a client decides
 //! - `stall`: clients that do not read; `leftover`: bodies that nobody reads
 
-mod complaints;
 mod connection;
 mod gate;
+mod groups;
 mod held;
 mod leftover;
 mod stall;
 pub mod tcp;
-mod unix;
+pub mod unix;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,11 +28,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::limits::{self, Caller, Limits};
 use crate::metrics::{Door, Why};
 use crate::web::{self, Peer};
-use complaints::Complaints;
 use gate::{Gate, Seat};
 
 /// How long calls that are under way may take to end.
@@ -52,9 +53,10 @@ impl Listening {
     pub async fn stop(self) {
         let _none_left = self.stop.send(true);
         let _gone = std::fs::remove_file(&self.socket);
+        let until = tokio::time::Instant::now() + GRACE;
         for task in self.tasks {
             let abort = task.abort_handle();
-            if tokio::time::timeout(GRACE, task).await.is_err() {
+            if tokio::time::timeout_at(until, task).await.is_err() {
                 abort.abort();
             }
         }
@@ -76,13 +78,14 @@ struct Serving {
     stopped: watch::Receiver<bool>,
 }
 
-/// Makes the Unix socket, and serves the API on it and on the port, where there is one.
+/// Opens the Unix socket, and serves the API on it and on the port, where there is one.
 pub fn start(
     app: Arc<App>,
     config: &Config,
+    socket: unix::Bound,
     port: Option<TcpListener>,
 ) -> Result<Listening, String> {
-    let socket = unix::bind(config)?;
+    let socket = socket.open()?;
     let (stop, stopped) = watch::channel(false);
     let routes = web::routes(app.clone());
     let serving = |door| Serving {
@@ -157,7 +160,7 @@ impl Serving {
 
 fn of_unix(stream: &UnixStream, _: tokio::net::unix::SocketAddr) -> Peer {
     match stream.peer_cred() {
-        Ok(peer) => Peer::Local { uid: peer.uid(), gid: peer.gid() },
+        Ok(peer) => Peer::Local { uid: peer.uid(), gids: groups::of(stream, peer.gid()) },
         Err(_) => Peer::Unknown,
     }
 }

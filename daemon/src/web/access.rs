@@ -21,8 +21,8 @@ pub enum Peer {
     Local {
         /// Its effective user id.
         uid: u32,
-        /// Its effective group id.
-        gid: u32,
+        /// Its effective group id, and those of the other groups that it is in.
+        gids: Arc<[u32]>,
     },
     /// Somebody on the network, by address.
     Remote(IpAddr),
@@ -116,13 +116,13 @@ pub struct Access {
 pub struct Accounts {
     /// By user id.
     pub uids: BTreeSet<u32>,
-    /// By the group that they run as.
+    /// By a group that they are in.
     pub gids: BTreeSet<u32>,
 }
 
 impl Accounts {
-    fn has(&self, uid: u32, gid: u32) -> bool {
-        self.uids.contains(&uid) || self.gids.contains(&gid)
+    fn has(&self, uid: u32, gids: &[u32]) -> bool {
+        self.uids.contains(&uid) || gids.iter().any(|gid| self.gids.contains(gid))
     }
 }
 
@@ -139,9 +139,10 @@ impl Access {
 
     /// Whether the peer has the role. Nobody on the network has one.
     pub fn allows(&self, peer: &Peer, role: Role) -> bool {
-        let Peer::Local { uid, gid } = *peer else { return false };
+        let Peer::Local { uid, gids } = peer else { return false };
+        let uid = *uid;
         let own = rustix::process::geteuid().as_raw();
-        if uid == 0 || uid == own || self.admin.has(uid, gid) {
+        if uid == 0 || uid == own || self.admin.has(uid, gids) {
             return true;
         }
         let named = match role {
@@ -149,7 +150,7 @@ impl Access {
             Role::Reader => &self.reader,
             Role::Admin => return false,
         };
-        named.as_ref().is_none_or(|accounts| accounts.has(uid, gid))
+        named.as_ref().is_none_or(|accounts| accounts.has(uid, gids))
     }
 }
 
@@ -178,23 +179,28 @@ fn named(who: &[Who]) -> Result<Option<Accounts>, String> {
 mod tests {
     use super::*;
 
+    fn account(uid: u32, gids: &[u32]) -> Peer {
+        Peer::Local { uid, gids: gids.into() }
+    }
+
     #[test]
     fn without_a_list_whoever_can_connect_may_push_and_read_but_not_rule() {
         let access = Access::default();
-        let somebody = Peer::Local { uid: 64_000, gid: 64_000 };
+        let somebody = account(64_000, &[64_000]);
         assert!(access.allows(&somebody, Role::Hook));
         assert!(access.allows(&somebody, Role::Reader));
         assert!(!access.allows(&somebody, Role::Admin));
-        assert!(access.allows(&Peer::Local { uid: 0, gid: 0 }, Role::Admin));
+        assert!(access.allows(&account(0, &[0]), Role::Admin));
     }
 
     #[test]
     fn a_list_shuts_out_everybody_else() {
         let hgs = Accounts { uids: [64_001].into(), gids: [64_002].into() };
         let access = Access { hook: Some(hgs), ..Access::default() };
-        assert!(!access.allows(&Peer::Local { uid: 64_000, gid: 64_000 }, Role::Hook));
-        assert!(access.allows(&Peer::Local { uid: 64_001, gid: 64_000 }, Role::Hook));
-        assert!(access.allows(&Peer::Local { uid: 64_000, gid: 64_002 }, Role::Hook));
+        assert!(!access.allows(&account(64_000, &[64_000, 64_003]), Role::Hook));
+        assert!(access.allows(&account(64_001, &[64_000]), Role::Hook));
+        assert!(access.allows(&account(64_000, &[64_002]), Role::Hook));
+        assert!(access.allows(&account(64_000, &[64_000, 64_002]), Role::Hook));
     }
 
     #[test]

@@ -43,6 +43,22 @@ struct Which {
     attempt: AttemptKey,
     /// Nothing will be added to it.
     done: bool,
+    /// How many attempts the job has.
+    attempts: u32,
+}
+
+impl Which {
+    /// Refuses an attempt that is asked for by number and that there is not.
+    fn must_be(self, n: Option<u32>) -> Result<Which, Failure> {
+        let Which { attempts, .. } = self;
+        match n {
+            Some(n) if n == 0 || n > attempts => {
+                let error = format!("no attempt {n} of that job; it has {attempts}");
+                Err(Failure::new(StatusCode::NOT_FOUND, error))
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// `GET LOG`: by changeset.
@@ -74,7 +90,7 @@ pub async fn whole(
     query: Query,
 ) -> Result<Response, Failure> {
     let Which { attempt, .. } =
-        Of::Build { sight, id, job }.which(&app, query.number("attempt")?).await?;
+        Of::Build { sight, id, job }.asked(&app, query.number("attempt")?).await?;
     removed(&app, attempt).await?;
     let (parts, rest) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
@@ -104,18 +120,21 @@ pub async fn whole(
 async fn part(app: &App, of: Of, query: &Query) -> Result<Response, Failure> {
     let (n, offset) = (query.number("attempt")?, query.number("offset")?.unwrap_or(0));
     let wait = Duration::from_millis(query.number("wait")?.unwrap_or(0)).min(LONGEST_WAIT);
-    let Which { attempt, mut done } = of.which(app, n).await?;
+    let Which { attempt, mut done, .. } = of.asked(app, n).await?;
     let mut watch = app.logs.watch(attempt);
+    let mut stopping = app.stopping.subscribe();
     let until = tokio::time::Instant::now() + wait;
     let bytes = loop {
         let logs = app.logs.clone();
         let read = move || logs.read(attempt, offset, MAX_LOG_READ).map_err(Failure::ours);
         let bytes = blocking(app, read).await?;
-        if !bytes.is_empty()
-            || done
-            || tokio::time::timeout_at(until, watch.changed()).await.is_err()
-        {
+        if !bytes.is_empty() || done {
             break bytes;
+        }
+        tokio::select! {
+            _ = watch.changed() => {}
+            () = tokio::time::sleep_until(until) => break bytes,
+            _ = stopping.wait_for(|stopping| *stopping) => break bytes,
         }
         done = of.which(app, Some(attempt.n)).await?.done;
     };
@@ -155,6 +174,11 @@ fn attachment(attempt: AttemptKey) -> impl axum::response::IntoResponseParts {
 }
 
 impl Of {
+    /// The attempt that a caller asks for.
+    async fn asked(&self, app: &App, n: Option<u32>) -> Result<Which, Failure> {
+        self.which(app, n).await?.must_be(n)
+    }
+
     async fn which(&self, app: &App, n: Option<u32>) -> Result<Which, Failure> {
         match self {
             Of::Changeset { served, node, job } => of_changeset(app, served, *node, job, n).await,
@@ -171,7 +195,8 @@ fn of_row(row: &JobRow, n: Option<u32>) -> Which {
     let n = n.unwrap_or(last.max(1));
     let over =
         row.attempts.iter().any(|attempt| attempt.n == n && attempt.state == AttemptState::Over);
-    Which { attempt: AttemptKey { job: row.key, n }, done: over || row.state.is_final() }
+    let attempt = AttemptKey { job: row.key, n };
+    Which { attempt, done: over || row.state.is_final(), attempts: last }
 }
 
 async fn of_changeset(
@@ -207,7 +232,8 @@ async fn of_changeset(
     let names = jobs.iter().map(|job| job.name.as_str());
     let job = jobs.iter().find(|job| job.name == name).ok_or_else(|| no_such_job(name, names))?;
     let key = JobKey { build: job.build, index: job.index };
-    Ok(Which { attempt: AttemptKey { job: key, n: n.unwrap_or(job.attempt) }, done: true })
+    let attempt = AttemptKey { job: key, n: n.unwrap_or(job.attempt) };
+    Ok(Which { attempt, done: true, attempts: job.attempt })
 }
 
 fn build_of(entry: &Entry) -> Option<BuildId> {

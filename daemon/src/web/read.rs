@@ -36,13 +36,14 @@ pub async fn status(
         asked.into_iter().map(|node| live(engine, &repo, node, base.as_deref())).collect::<Vec<_>>()
     });
     let live = live.await?;
+    let reader = app.clone();
     let found = blocking(&app, move || {
         let log = open(&served)?;
         let mut found = Vec::new();
         for (node, live) in nodes.into_iter().zip(live) {
             let status = match (live, &log) {
                 (Some(live), _) => Some(live),
-                (None, Some(log)) => final_status(log, &node, url.as_deref())?,
+                (None, Some(log)) => final_status(&reader, log, &node, url.as_deref())?,
                 (None, None) => None,
             };
             found.extend(status);
@@ -103,12 +104,17 @@ pub fn job_status(job: &JobRow, waits: Option<&str>, url: Option<&str>) -> JobSt
 
 /// The state of a changeset as the results log has it.
 fn final_status(
+    app: &App,
     log: &Reader,
     node: &Node,
     url: Option<&str>,
 ) -> Result<Option<NodeStatus>, Failure> {
     let newest = log.newest(node).map_err(Failure::ours)?;
-    newest.damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    if !newest.damage.is_empty()
+        && let Some(unsaid) = app.damage.next()
+    {
+        newest.damage.iter().for_each(|damage| tracing::error!(unsaid, "{damage}"));
+    }
     Ok(NodeStatus::from_log(&newest.entries, url.unwrap_or_default()))
 }
 

@@ -1,4 +1,4 @@
-//! Lines about hostile clients, few enough that these cannot fill the log.
+//! Lines about what clients cause, few enough that these cannot fill the log.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// When something was said last, and how often it was not since.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(Mutex<(Option<Instant>, u64)>);
+pub struct Complaints(Mutex<(Option<Instant>, u64)>);
 
 impl Complaints {
     /// Whether there may be a line now: then, how many there were not since the one before.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub fn next(&self) -> Option<u64> {
         self.next_at(Instant::now())
     }
 
