@@ -101,7 +101,8 @@ def suites() -> Iterator[Suite]:
     transports = ["tests/hooks/test_hook_transports.py", "-k", "extension and not gunicorn"]
     yield pytest_suite("hooks-oldest", transports, {"HGCI_TEST_HG": str(OLDEST / "hg")})
     folders = [folder for folder in ("tests", "hgext/tests") if (ROOT / folder).is_dir()]
-    yield pytest_suite("black-box", folders)
+    # Such a test waits for a daemon more than it works, so there is room for several.
+    yield pytest_suite("black-box", ["-n", JOBS, "--dist", "worksteal", *folders])
 
 
 def hg_suite(name: str, hg: Path, scripts: list[str]) -> Suite:
