@@ -11,6 +11,7 @@ SUBJECTS = {
     "pending": "100,000 jobs pending",
     "source_tree": "the source tree of a changeset",
     "ci_status": "hg ci-status on a log of 1,000,000 results",
+    "results": "1,000,000 results of 100,000 changesets: hg log, revsets, pulls, pages",
     "buildbot": "Buildbot, as a peer: what it has of the same",
 }
 

@@ -21,14 +21,18 @@ own hgrc names the socket, or which the daemon serves. A push never fails becaus
 the daemon does not answer: it is written into ``.hg/hgci/spool``, and built later.
 Where hg cannot load extensions, the program ``hgci-hook`` does the same.
 
+The pages of :hg:`serve` and hgweb show the states of changesets, and ``/ci/NODE``
+the jobs of one and their logs, to whoever may read the repository there.
+
 In a clone nothing is to be set but ``[extensions] hgci =``. :hg:`ci-status` shows
 how the jobs of a changeset ended or where they stand, :hg:`ci-log` what a job
 wrote. The server at the default path answers, over hg's own connection: whoever
 may pull may see it. Pulls bring results along (``exchange = no`` in ``[hgci]``
 stops that, ``exchange-limit`` bounds it), for the template keywords ``{ci_state}``,
 ``{ci_jobs}`` and ``{ci_url}``, the style ``ci`` and the revset ``ci()`` of
-:hg:`log`. What is to be run is said by the file ``.hgci.toml`` at the
-root of a changeset; ``hgci check`` looks at one before it is pushed.
+:hg:`log`, and a word in :hg:`summary`. What is to be run is said by the file
+``.hgci.toml`` at the root of a changeset; ``hgci check`` looks at one before it is
+pushed.
 
 Colours of states, for ``[color]``, are the labels ``ci.passed``, ``ci.failed``,
 ``ci.errored``, ``ci.timed-out``, ``ci.cancelled``, ``ci.superseded``,
@@ -39,7 +43,7 @@ from __future__ import annotations
 
 from mercurial import exthelper
 
-from . import ci, exchange, hook, log, show, status, validate, wire
+from . import ci, exchange, hook, log, show, status, summary, validate, web, wire
 
 __version__ = b'0.1.0'
 
@@ -48,7 +52,7 @@ minimumhgversion = b'6.1'
 buglink = b'https://hgci.example.org/issues'
 
 eh = exthelper.exthelper()
-for module in (hook, validate, wire, exchange, status, log, show, ci):
+for module in (hook, validate, wire, exchange, status, log, show, summary, web, ci):
     eh.merge(module.eh)
 
 # Loaded by hg's colours.

@@ -61,3 +61,12 @@ def wrapclone(wrapper):
     except ImportError:
         from mercurial import hg as module
     extensions.wrapfunction(module, 'clone', wrapper)
+
+
+def hgwebmodule():
+    """the module of hgweb's classes; hg 7.2 moved them"""
+    try:
+        from mercurial.hgweb import hgweb_mod_inner as module
+    except ImportError:
+        from mercurial.hgweb import hgweb_mod as module
+    return module

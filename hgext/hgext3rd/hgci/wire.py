@@ -56,8 +56,8 @@ def statuses(repo, nodes):
     return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True, default)
 
 
-def readlog(repo, node, job, attempt, offset, wait):
-    """a part of a job's log, as the wire has it"""
+def readlog(repo, node, job, attempt, offset, wait, tail=None):
+    """a part of a job's log, as the wire has it; with ``tail`` its last bytes"""
     if not repo.changelog.hasnode(node):
         return nolog(_(b'unknown changeset %s') % hex(node))
     answer = _native.read_log(
@@ -68,6 +68,7 @@ def readlog(repo, node, job, attempt, offset, wait):
         attempt,
         offset,
         min(wait, MAXWAIT),
+        tail,
     )
     if answer is None:
         return nolog(_(b'no daemon serves the repository'))
@@ -125,19 +126,22 @@ def uisetup(ui):
 class Remote:
     """the repository at the default path, as far as it knows of CI
 
-    Connects when it is first needed. Raises Silent where that fails.
+    Connects when it is first needed, unless there is a peer. Raises Silent where that
+    fails.
     """
 
-    def __init__(self, repo):
+    def __init__(self, repo, peer=None):
         self._repo = repo
         self._path = compat.defaultpath(repo.ui)
-        self._peer = None
+        # One that is open already is left to who opened it.
+        self._peer = peer
+        self._own = peer is None
 
     def __enter__(self):
         return self
 
     def __exit__(self, exctype, excvalue, traceback):
-        if self._peer is not None:
+        if self._own and self._peer is not None:
             self._peer.close()
 
     def __bool__(self):
