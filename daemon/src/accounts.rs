@@ -16,6 +16,17 @@ fn name_of(uid: u32) -> String {
     }
 }
 
+/// The groups that an account is in, with the one that it runs as. On a thread of its own, too.
+pub async fn groups(account: &str, gid: u32) -> Vec<u32> {
+    let account = account.to_owned();
+    let groups = tokio::task::spawn_blocking(move || {
+        let name = std::ffi::CString::new(account).ok()?;
+        nix::unistd::getgrouplist(&name, Gid::from_raw(gid)).ok()
+    });
+    let groups = groups.await.ok().flatten().unwrap_or_default();
+    groups.into_iter().map(Gid::as_raw).chain([gid]).collect()
+}
+
 /// The ids of a user and of its first group.
 pub fn user(name: &str) -> Option<(u32, u32)> {
     let user = User::from_name(name).ok().flatten()?;

@@ -108,6 +108,7 @@ mod tests {
             source: source.into(),
             message: None,
             url: String::new(),
+            by: None,
             jobs: vec![],
         }
     }
