@@ -206,5 +206,8 @@ Help
   
   aliases: cistatus
   $ hg help hgci | grep '^ ci-'
+   ci-cancel     stop CI jobs of a changeset that are queued or running
+   ci-retry      run CI jobs of a changeset again that did not pass
+   ci-run        run CI jobs of a changeset, whatever became of them before
    ci-log        show the log of a CI job
    ci-status     show the state of the CI jobs of changesets

@@ -49,6 +49,7 @@ impl Effects for Router {
                 }
             },
             Effect::Launch { attempt, pool, slot } => self.pools.launch(attempt, &pool, slot),
+            Effect::Stop { attempt, pool, .. } => self.pools.stop(attempt, &pool),
             Effect::Kill { attempt, pool, .. } => self.pools.kill(attempt, &pool),
             Effect::Publish { repo, entries, publication } => {
                 // A publisher that is gone means that the daemon is going: the rows stay.

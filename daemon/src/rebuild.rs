@@ -102,6 +102,9 @@ fn job_of(build: &BuildRow, result: &JobResult) -> JobRow {
         ended_ms: None,
         why: None,
         cancelled_by: None,
+        kept: result.from.map(|JobKey { build, index }| {
+            Box::new(JobResult { build, index, from: None, ..result.clone() })
+        }),
         attempts: Vec::new(),
         published: false,
     }

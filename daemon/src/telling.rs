@@ -167,6 +167,7 @@ fn job_report(job: &JobRow, before: Option<JobState>) -> JobReport {
     let (exit, signal) =
         verdict.map(|verdict| verdict.outcome.exit_and_signal()).unwrap_or_default();
     JobReport {
+        kept: job.kept.is_some(),
         before,
         run: Vec::new(),
         exit,

@@ -65,6 +65,7 @@ fn build(id: u64, repo: &str, created_ms: i64, ended_ms: i64) -> Change {
         message: None,
         created_ms,
         ended_ms: Some(ended_ms),
+        by: None,
         state: BuildState::Passed,
         published: true,
     };
@@ -77,6 +78,7 @@ fn build(id: u64, repo: &str, created_ms: i64, ended_ms: i64) -> Change {
         ended_ms: Some(ended_ms),
         why: None,
         cancelled_by: None,
+        kept: None,
         attempts: vec![],
         published: true,
     };

@@ -6,9 +6,10 @@
 
 use std::path::Path;
 
-use hgci_core::engine::{BuildRow, JobRow, Meta, PushRow};
+use hgci_core::engine::{BuildRow, JobRow, Meta, PushRow, Trigger};
 use hgci_core::job::Plan;
-use hgci_core::{BuildId, PushId};
+use hgci_core::push::Via;
+use hgci_core::{BuildId, JobKey, PushId};
 use hgci_repo::Mark;
 use hgcid::Records;
 use hgcid::mail::Outbox;
@@ -56,6 +57,16 @@ fn records_of_version_1_are_read_with_all_that_they_say() {
     let mark: Mark = read("mark-1.json");
     assert_eq!((push.push.id, build.id, meta.next_build), (PushId(5), BuildId(7), BuildId(8)));
     assert_eq!((job.attempts.len(), plan.jobs.len(), mark.len), (2, 2, 3));
+}
+
+#[test]
+fn records_of_what_was_asked_for_are_read_with_all_that_they_say() {
+    let push: PushRow = read("push-2.json");
+    let build: BuildRow = read("build-2.json");
+    let job: JobRow = read("job-2.json");
+    assert_eq!((push.push.via, push.first_build), (Via::Asked, Some(build.id)));
+    assert_eq!((build.trigger, build.by.as_deref()), (Trigger::Asked, Some("alice")));
+    assert_eq!(job.ran_as(), JobKey { build: BuildId(7), index: 0 });
 }
 
 #[test]

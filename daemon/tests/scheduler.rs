@@ -140,6 +140,8 @@ fn build() -> NewBuild {
         description: "a change".into(),
         lane: Lane::Trusted,
         plan: Ok(Arc::new(Plan { jobs: vec![job] })),
+        by: None,
+        kept: Default::default(),
     }
 }
 
@@ -271,7 +273,7 @@ async fn a_build_of_the_most_jobs_goes_all_the_way_to_the_history() {
                     Event::HostGone { attempt, why: "it was killed".into() }
                 }
                 Effect::Mail(push) => Event::Mailed(push),
-                Effect::Plan(_) | Effect::Launch { .. } => continue,
+                Effect::Plan(_) | Effect::Launch { .. } | Effect::Stop { .. } => continue,
             };
             step(event).await.unwrap();
         }

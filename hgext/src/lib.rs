@@ -1,6 +1,7 @@
 //! `hgext3rd.hgci._native`: what the extension does in Rust. One file for each Python module that
 //! uses it; they convert arguments and results and call the crates that do the work.
 
+mod ask;
 mod exchange;
 mod hook;
 mod log;
@@ -14,6 +15,8 @@ use pyo3::prelude::*;
 /// The native part of the extension.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::ask::{PyAnswered, request};
     #[pymodule_export]
     use super::exchange::{Sending, cookie_for, staged, take_in};
     #[pymodule_export]

@@ -71,7 +71,8 @@ impl Build<'_> {
             state: self.end.map_or(BuildState::Running, |end| end.state),
             source: "log".to_owned(),
             message: self.end.and_then(|end| end.message.clone()),
-            jobs: self.jobs.into_values().map(|job| job_status(job, &page)).collect(),
+            by: self.end.and_then(|end| end.by.clone()),
+            jobs: self.jobs.into_values().map(|job| job_status(job, url)).collect(),
             url: page,
         })
     }
@@ -93,7 +94,9 @@ pub fn job_page(build_page: &str, job: &str) -> Option<String> {
     (!build_page.is_empty()).then(|| format!("{build_page}/{name}"))
 }
 
-fn job_status(job: &JobResult, page: &str) -> JobStatus {
+/// A final job as it is shown. `url` is the base of the web pages, empty where there are none.
+pub fn job_status(job: &JobResult, url: &str) -> JobStatus {
+    let page = build_page(url, job.ran_as().build);
     let ran = job.attempt > 0 && job.started_ms != 0;
     let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
     JobStatus {
@@ -109,7 +112,8 @@ fn job_status(job: &JobResult, page: &str) -> JobStatus {
         tests: job.tests,
         allow_failure: job.allow_failure,
         why: job.why.clone(),
-        url: job_page(page, &job.name),
+        from: job.from.map(|from| from.build.0),
+        url: job_page(&page, &job.name),
     }
 }
 
@@ -137,6 +141,7 @@ mod tests {
             tests: None,
             allow_failure: false,
             why: None,
+            from: None,
         })
     }
 
@@ -149,6 +154,7 @@ mod tests {
             ended_ms: 1_763_650_009_000,
             jobs: 2,
             message: None,
+            by: None,
         })
     }
 

@@ -3,6 +3,7 @@
 //! One API for hook, extension, runner, command line and browser, on the daemon's Unix socket and,
 //! where `[web]` is set, on TCP. Everything is JSON but for source trees (tar) and logs (bytes).
 
+pub mod ask;
 pub mod client;
 pub mod fold;
 pub mod hook;

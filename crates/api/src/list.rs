@@ -58,7 +58,7 @@ pub struct PushInfo {
     pub stage: String,
     /// When the daemon heard of it.
     pub received: f64,
-    /// `hook`, `spool` or `reconcile`: how the daemon heard of it.
+    /// `hook`, `spool`, `reconcile` or `asked`: how the daemon heard of it.
     pub via: String,
     /// Mercurial's word for how it came; empty where nobody said.
     pub source: String,
@@ -106,6 +106,8 @@ pub struct BuildInfo {
     pub description: String,
     /// `trusted` or `try`.
     pub lane: String,
+    /// Who asked for it; `None` where nobody did, and for those who see what is public alone.
+    pub by: Option<String>,
     /// Its state.
     pub state: BuildState,
     /// What is wrong with the pipeline.

@@ -5,7 +5,8 @@ use hgci_core::{BuildState, JobState, Node};
 use serde::{Deserialize, Serialize};
 
 /// `GET STATUS?repo=PATH&node=HEX&node=HEX…` gives a list of [`NodeStatus`], one for each node
-/// that has a build. `repo` is the root folder or the configured name.
+/// that has a build. `repo` is the root folder or the configured name. With `&wait=MS&seen=TAG` an
+/// answer whose [`STATUS_TAG`] is that one comes only after that time.
 pub const STATUS: &str = "/api/v1/status";
 
 /// `GET LOG?repo=PATH&node=HEX&job=NAME[&attempt=N][&offset=N][&wait=MS]` gives bytes of a log
@@ -22,6 +23,12 @@ pub const LOG_ATTEMPT: &str = "hgci-attempt";
 pub const LOG_NEXT: &str = "hgci-next";
 /// Header of a log answer: `1` when nothing will come after it.
 pub const LOG_DONE: &str = "hgci-done";
+
+/// Header of an answer of [`STATUS`]: the same as long as nothing but time has changed.
+pub const STATUS_TAG: &str = "hgci-tag";
+/// Header of an answer of [`STATUS`]: `1` when pushes of the repository wait for their plan, so that
+/// a changeset without a build may soon have one.
+pub const STATUS_PLANNING: &str = "hgci-planning";
 
 /// The most nodes in one call of [`STATUS`].
 pub const MAX_NODES: usize = 1000;
@@ -45,6 +52,9 @@ pub struct NodeStatus {
     /// Where people can see the build; empty without `[web]`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
+    /// Who asked for it, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Its jobs, in the plan's order.
     pub jobs: Vec<JobStatus>,
 }
@@ -79,6 +89,9 @@ pub struct JobStatus {
     /// Why it is errored, skipped, cancelled, superseded or waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The build that it ran in, where this one has kept its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
     /// Where people can see the job; `None` without `[web]`.
     pub url: Option<String>,
 }

@@ -4,11 +4,16 @@
 //! |---|---|---|
 //! | [`STATUS`] | `nodes`: hexadecimal, separated by spaces, at most [`MAX_NODES`] | [`Statuses`] as JSON |
 //! | [`LOG`] | `node`, `job`, and `attempt`, `offset`, `wait` as in [`crate::read::LOG`] | a line of JSON, [`LogPart`], then bytes |
+//! | [`ASK`] | `what`: `run`, `retry` or `cancel`; `node`; `jobs`: one a line; `id` as in [`crate::ask::Ask`] | [`Answered`] as JSON |
+//!
+//! [`ASK`] is for who may push: over http it comes as POST, and elsewhere the server first runs the
+//! hooks with which wrappers keep readers from writing.
 //!
 //! A server that has them advertises the capability `hgci`.
 
 use serde::{Deserialize, Serialize};
 
+use crate::ask::Asked;
 use crate::read::NodeStatus;
 
 /// The wire command for states.
@@ -16,6 +21,9 @@ pub const STATUS: &str = "hgci-status";
 
 /// The wire command for logs.
 pub const LOG: &str = "hgci-log";
+
+/// The wire command for runs, retries and cancels.
+pub const ASK: &str = "hgci-ask";
 
 /// The most nodes in one call of [`STATUS`].
 pub const MAX_NODES: usize = 200;
@@ -48,6 +56,32 @@ pub enum Daemon {
     Answered,
     /// It did not, for this reason.
     Silent(String),
+}
+
+/// The answer to [`ASK`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answered {
+    /// Why it was not done; `None` where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether the same, with the same id, may be asked for again later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+    /// What was done.
+    pub asked: Asked,
+}
+
+impl Answered {
+    /// It was done.
+    pub fn done(asked: Asked) -> Answered {
+        Answered { asked, ..Answered::default() }
+    }
+
+    /// It was not.
+    pub fn refused(why: String) -> Answered {
+        Answered { error: Some(why), ..Answered::default() }
+    }
 }
 
 impl Statuses {
@@ -108,6 +142,7 @@ mod tests {
             source: source.into(),
             message: None,
             url: String::new(),
+            by: None,
             jobs: vec![],
         }
     }

@@ -131,6 +131,8 @@ fn fill(now: Now, each: u64) -> Store {
             description: "widgets: turn the left one around (issue1234)".into(),
             lane: if id % 3 == 0 { Lane::Try } else { Lane::Trusted },
             plan: Ok(plans[(id % 8) as usize].clone()),
+            by: None,
+            kept: BTreeMap::new(),
         };
         engine.step(now, Event::Received(push(id)));
         engine.step(now, Event::Planned { push: push(id), builds: vec![build] });
@@ -185,7 +187,7 @@ fn work(engine: &mut Engine, now: &mut Now) -> [Vec<f64>; 2] {
                 }
                 Effect::Mail(push) => drop(step(engine, *now, Event::Mailed(push))),
                 Effect::Kill { attempt, .. } => drop(step(engine, *now, gone(attempt))),
-                Effect::Plan(_) => {}
+                Effect::Plan(_) | Effect::Stop { .. } => {}
             }
             effects.extend(engine.take_effects());
         }

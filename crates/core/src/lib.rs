@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod push;
 pub mod quantity;
+pub mod rerun;
 pub mod result;
 pub mod state;
 

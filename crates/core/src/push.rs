@@ -26,6 +26,8 @@ pub enum Via {
     Spool,
     /// It found a difference between the repository and its mark.
     Reconcile,
+    /// Nothing came in: somebody asked for a run of what is there.
+    Asked,
 }
 
 /// Mercurial's phases that an exchange can move.

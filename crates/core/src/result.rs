@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BuildId, BuildState, JobState, Node, PushId};
+use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 
 /// Tests as counted from a job's reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,13 @@ pub enum Outcome {
         /// What went wrong, for people.
         why: String,
     },
+}
+
+impl JobResult {
+    /// The job that ran and ended so: where its log is.
+    pub fn ran_as(&self) -> JobKey {
+        self.from.unwrap_or(JobKey { build: self.build, index: self.index })
+    }
 }
 
 impl Outcome {
@@ -127,6 +134,10 @@ pub struct JobResult {
     pub allow_failure: bool,
     /// Why it is errored, skipped, cancelled or superseded.
     pub why: Option<String>,
+    /// Where it ran, where that was not in this build: this one was asked for other jobs and kept
+    /// its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<JobKey>,
 }
 
 /// How a build ended, for ever.
@@ -147,4 +158,7 @@ pub struct BuildResult {
     /// What is wrong with a malformed pipeline: file, line, column, message; or why it cannot be
     /// read.
     pub message: Option<String>,
+    /// Who asked for it, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }

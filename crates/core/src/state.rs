@@ -57,6 +57,11 @@ impl JobState {
         matches!(self, JobState::Passed | JobState::Failed | JobState::TimedOut)
     }
 
+    /// Whether those that need such a job go on; `allowed`: it may fail.
+    pub fn lets_others_go_on(self, allowed: bool) -> bool {
+        BuildState::of_jobs([(self, allowed)]) == BuildState::Passed
+    }
+
     /// The name in JSON, templates and revsets.
     pub fn name(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use hgci_core::result::{BuildResult, Entry, JobResult, Origin, Tests};
-use hgci_core::{BuildId, BuildState, JobState, Node, PushId};
+use hgci_core::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -23,6 +23,7 @@ const ORIGIN: u8 = 1;
 const JOB: u8 = 2;
 const BUILD: u8 = 3;
 const V1: u8 = 1;
+const V2: u8 = 2;
 
 /// By what a record is known everywhere: the same result has the same id in every log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,6 +159,23 @@ struct BuildV1<'a> {
     message: Option<&'a str>,
 }
 
+/// A job that this build did not run.
+#[derive(Serialize, Deserialize)]
+struct JobV2<'a> {
+    #[serde(borrow)]
+    first: JobV1<'a>,
+    /// The build that ran it, and the job's place there.
+    from: (u64, u32),
+}
+
+/// A build that somebody asked for.
+#[derive(Serialize, Deserialize)]
+struct BuildV2<'a> {
+    #[serde(borrow)]
+    first: BuildV1<'a>,
+    by: &'a str,
+}
+
 /// The numbers of the states in the log. They never change and are never used again.
 const JOB_STATES: [(u8, JobState); 10] = [
     (1, JobState::Waiting),
@@ -243,7 +261,14 @@ pub(crate) fn encode(entry: &Entry) -> Result<((u8, u8), Vec<u8>), postcard::Err
                 allow_failure: job.allow_failure,
                 why: job.why.as_deref().map(|why| cut(why, MAX_TEXT)),
             };
-            Ok(((JOB, V1), postcard::to_stdvec(&stored)?))
+            // Where the first version can say it all, programs that know no other can read it.
+            match job.from {
+                None => Ok(((JOB, V1), postcard::to_stdvec(&stored)?)),
+                Some(JobKey { build, index }) => {
+                    let stored = JobV2 { first: stored, from: (build.0, index) };
+                    Ok(((JOB, V2), postcard::to_stdvec(&stored)?))
+                }
+            }
         }
         Entry::Build(build) => {
             let stored = BuildV1 {
@@ -255,7 +280,13 @@ pub(crate) fn encode(entry: &Entry) -> Result<((u8, u8), Vec<u8>), postcard::Err
                 jobs: build.jobs,
                 message: build.message.as_deref().map(|message| cut(message, MAX_TEXT)),
             };
-            Ok(((BUILD, V1), postcard::to_stdvec(&stored)?))
+            match &build.by {
+                None => Ok(((BUILD, V1), postcard::to_stdvec(&stored)?)),
+                Some(by) => {
+                    let stored = BuildV2 { first: stored, by: cut(by, MAX_NAME) };
+                    Ok(((BUILD, V2), postcard::to_stdvec(&stored)?))
+                }
+            }
         }
     }
 }
@@ -268,47 +299,57 @@ pub(crate) fn decode(kind: (u8, u8), payload: &[u8]) -> Result<Option<Entry>, &'
             let (daemon, repo, url) = (daemon.to_owned(), repo.to_owned(), url.to_owned());
             Ok(Some(Entry::Origin(Origin { daemon, repo, url })))
         }
-        (JOB, V1) => {
-            let job: JobV1 = whole(payload)?;
-            let Some(state) = state(&JOB_STATES, job.state) else { return Ok(None) };
-            let host = match job.host {
-                HostV1::InPool(rest) => format!("{}/{rest}", job.pool),
-                HostV1::Named(name) => name.to_owned(),
-            };
-            Ok(Some(Entry::Job(JobResult {
-                node: Node(job.node),
-                push: PushId(job.push),
-                build: BuildId(job.build),
-                index: job.index,
-                name: job.name.to_owned(),
-                state,
-                attempt: job.attempt,
-                exit: job.exit,
-                signal: job.signal,
-                started_ms: job.started_ms,
-                duration_ms: job.duration_ms,
-                pool: job.pool.to_owned(),
-                host,
-                tests: job.tests.map(|(passed, failed, skipped)| Tests { passed, failed, skipped }),
-                allow_failure: job.allow_failure,
-                why: job.why.map(str::to_owned),
-            })))
+        (JOB, V1) => Ok(job_of(whole(payload)?, None)),
+        (JOB, V2) => {
+            let JobV2 { first, from: (build, index) } = whole(payload)?;
+            Ok(job_of(first, Some(JobKey { build: BuildId(build), index })))
         }
-        (BUILD, V1) => {
-            let build: BuildV1 = whole(payload)?;
-            let Some(state) = state(&BUILD_STATES, build.state) else { return Ok(None) };
-            Ok(Some(Entry::Build(BuildResult {
-                node: Node(build.node),
-                push: PushId(build.push),
-                build: BuildId(build.build),
-                state,
-                ended_ms: build.ended_ms,
-                jobs: build.jobs,
-                message: build.message.map(str::to_owned),
-            })))
+        (BUILD, V1) => Ok(build_of(whole(payload)?, None)),
+        (BUILD, V2) => {
+            let BuildV2 { first, by } = whole(payload)?;
+            Ok(build_of(first, Some(by.to_owned())))
         }
         _ => Ok(None),
     }
+}
+
+fn job_of(job: JobV1<'_>, from: Option<JobKey>) -> Option<Entry> {
+    let host = match job.host {
+        HostV1::InPool(rest) => format!("{}/{rest}", job.pool),
+        HostV1::Named(name) => name.to_owned(),
+    };
+    Some(Entry::Job(JobResult {
+        node: Node(job.node),
+        push: PushId(job.push),
+        build: BuildId(job.build),
+        index: job.index,
+        name: job.name.to_owned(),
+        state: state(&JOB_STATES, job.state)?,
+        attempt: job.attempt,
+        exit: job.exit,
+        signal: job.signal,
+        started_ms: job.started_ms,
+        duration_ms: job.duration_ms,
+        pool: job.pool.to_owned(),
+        host,
+        tests: job.tests.map(|(passed, failed, skipped)| Tests { passed, failed, skipped }),
+        allow_failure: job.allow_failure,
+        why: job.why.map(str::to_owned),
+        from,
+    }))
+}
+
+fn build_of(build: BuildV1<'_>, by: Option<String>) -> Option<Entry> {
+    Some(Entry::Build(BuildResult {
+        node: Node(build.node),
+        push: PushId(build.push),
+        build: BuildId(build.build),
+        state: state(&BUILD_STATES, build.state)?,
+        ended_ms: build.ended_ms,
+        jobs: build.jobs,
+        message: build.message.map(str::to_owned),
+        by,
+    }))
 }
 
 fn whole<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, &'static str> {

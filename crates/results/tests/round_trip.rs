@@ -3,7 +3,7 @@
 mod support;
 
 use hgci_core::result::{BuildResult, Entry, JobResult, Origin, Tests};
-use hgci_core::{BuildId, BuildState, JobState, Node, PushId};
+use hgci_core::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 use hgci_results::{Error, Reader, Writer};
 use proptest::prelude::*;
 use support::{Repository, all, build, entries, job, node, open, origin, reader, stream};
@@ -23,10 +23,12 @@ prop_compose! {
         tests in proptest::option::of(any::<(u32, u32, u32)>()),
         allow_failure in any::<bool>(),
         why in proptest::option::of("\\PC{0,300}"),
+        from in proptest::option::of(any::<(u64, u32)>()),
     ) -> Entry {
         Entry::Job(JobResult {
             node: node(n), push: PushId(push), build: BuildId(build), index, name, state, attempt,
             exit, signal, started_ms, duration_ms, pool, host, allow_failure, why,
+            from: from.map(|(build, index)| JobKey { build: BuildId(build), index }),
             tests: tests.map(|(passed, failed, skipped)| Tests { passed, failed, skipped }),
         })
     }
@@ -37,10 +39,13 @@ prop_compose! {
         (n, push, build, jobs) in (0u64..40, any::<u64>(), any::<u64>(), any::<u32>()),
         state in proptest::sample::select(&BuildState::ALL[..]),
         ended_ms in any::<i64>(),
-        message in proptest::option::of("\\PC{0,300}"),
+        (message, by) in (
+            proptest::option::of("\\PC{0,300}"), proptest::option::of("\\PC{0,40}"),
+        ),
     ) -> Entry {
         Entry::Build(BuildResult {
             node: node(n), push: PushId(push), build: BuildId(build), state, ended_ms, jobs, message,
+            by,
         })
     }
 }

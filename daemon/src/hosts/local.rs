@@ -205,6 +205,13 @@ impl LocalPool {
         }
     }
 
+    /// Asks the runner of an attempt to stop its job, where there is one.
+    pub fn stop(&self, attempt: AttemptKey) {
+        if let Some(Running { pidfd, .. }) = self.inner.running().get(&attempt) {
+            let _gone = pidfd_send_signal(pidfd, Signal::TERM);
+        }
+    }
+
     /// Asks the runner of an attempt to stop, and kills it when it does not. Where there is none,
     /// its end is told at once.
     pub fn kill(&self, attempt: AttemptKey) {

@@ -12,6 +12,7 @@ use crate::token::Tokens;
 
 enum Order {
     Launch(AttemptKey),
+    Stop(AttemptKey),
     Kill(AttemptKey),
     Claimed(AttemptKey, String),
 }
@@ -37,6 +38,11 @@ impl Pools {
         let _stopping = self.orders.send(Order::Launch(attempt));
     }
 
+    /// Has the runner of an attempt stop its job and say so, if it can be told.
+    pub fn stop(&self, attempt: AttemptKey, _pool: &str) {
+        let _stopping = self.orders.send(Order::Stop(attempt));
+    }
+
     /// Ends what is left of an attempt; `HostGone` comes when nothing is.
     pub fn kill(&self, attempt: AttemptKey, _pool: &str) {
         let _stopping = self.orders.send(Order::Kill(attempt));
@@ -58,6 +64,7 @@ fn carry_out(inbox: &Receiver<Order>, local: &LocalPool, tokens: &Tokens, schedu
                     scheduler.tell(Event::LaunchFailed { attempt, why });
                 }
             }
+            Order::Stop(attempt) => local.stop(attempt),
             Order::Kill(attempt) => local.kill(attempt),
             Order::Claimed(attempt, instance) => local.claimed(attempt, instance),
         }

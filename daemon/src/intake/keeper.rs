@@ -60,6 +60,7 @@ impl Keeper {
                 push: build.push,
                 build: build.id,
                 node: build.node,
+                trigger: build.trigger,
             };
             builds.map(made).collect::<Vec<_>>()
         });

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::pusher::lane;
 use super::split::{self, Span};
+use super::taken::Made;
 use crate::config::BuildPolicy;
 
 /// The most that a pipeline's file may have; the parser says the same of larger ones.
@@ -85,7 +86,7 @@ pub struct Pushes<'a> {
     pub rest: Option<(&'a Push, Option<Node>)>,
     /// Builds that were lost: changesets that are to be built though they were seen, and who gets
     /// them.
-    pub again: Option<(&'a Push, &'a [Node])>,
+    pub again: Option<(&'a Push, &'a [Made])>,
     /// What changesets come to that cannot be read.
     pub unreadable: Unreadable,
 }
@@ -166,8 +167,8 @@ pub fn look(
             parts.push(rest);
         }
     }
-    if let Some((push, nodes)) = pushes.again {
-        looked.again = planner.again(push.clone(), nodes)?;
+    if let Some((push, lost)) = pushes.again {
+        looked.again = planner.again(push.clone(), lost)?;
     }
     looked.left = !left.is_empty() || moves.is_some();
     looked.ends = ends(reader, &left);
@@ -180,6 +181,20 @@ pub fn look(
         };
     }
     Ok(looked)
+}
+
+/// The build of a changeset that `user` asks for, or why it has none. It is not looked at whether
+/// it was built before.
+pub fn asked(
+    reader: &Reader,
+    policy: &Policy,
+    user: Option<&str>,
+    node: Node,
+) -> hgci_repo::Result<Result<NewBuild, &'static str>> {
+    let planner = Planner { reader, policy, unreadable: Unreadable::Fails, built: &|_| false };
+    let build = planner.build(user, node, &mut Plans::of_at_most(MAX_PIPELINES))?;
+    let by = user.map(str::to_owned);
+    Ok(build.map(|build| NewBuild { trigger: Trigger::Asked, by, ..build }))
 }
 
 /// What is seen after a look. The mark moves only when no changeset behind it is left; until then
@@ -287,21 +302,29 @@ impl Planner<'_> {
         Ok((push, builds))
     }
 
-    /// Plans the builds of changesets that are there and have no end.
+    /// Plans the builds of changesets that are there and have no end. What was asked for after an
+    /// end is made anew as a whole.
     fn again(
         &self,
         mut push: Push,
-        nodes: &[Node],
+        lost: &[Made],
     ) -> hgci_repo::Result<Option<(Push, Vec<NewBuild>)>> {
-        let nodes: BTreeSet<&Node> = nodes.iter().collect();
-        let mut there: Vec<(Rev, Node)> =
-            nodes.into_iter().filter_map(|node| Some((self.reader.rev(node)?, *node))).collect();
-        there.sort_unstable();
+        let there = lost.iter().filter_map(|made| {
+            let asked = made.trigger == Trigger::Asked;
+            Some(((self.reader.rev(&made.node)?, made.node), asked))
+        });
+        // One build of each.
+        let there: BTreeMap<(Rev, Node), bool> = there.collect();
         let mut builds = Vec::new();
         // They had their plans before.
         let mut plans = Plans::of_at_most(usize::MAX);
-        for (_, node) in there {
-            builds.extend(self.plan(&push, node, &mut plans)?);
+        for ((_, node), asked) in there {
+            let build = match asked {
+                true => self.build(push.user.as_deref(), node, &mut plans)?,
+                false => self.plan(&push, node, &mut plans)?,
+            };
+            let trigger = if asked { Trigger::Asked } else { Trigger::Push };
+            builds.extend(build.map(|build| NewBuild { trigger, ..build }));
         }
         push.heads = builds.iter().map(|build| build.node).take(Push::MAX_LISTED).collect();
         push.changesets = builds.len() as u64;
@@ -321,6 +344,16 @@ impl Planner<'_> {
         if self.reader.is_obsolete(&node)? {
             return Ok(Err("its changesets are obsolete"));
         }
+        self.build(push.user.as_deref(), node, plans)
+    }
+
+    /// The build of one changeset, whatever became of it before, or why it has none.
+    fn build(
+        &self,
+        user: Option<&str>,
+        node: Node,
+        plans: &mut Plans,
+    ) -> hgci_repo::Result<Result<NewBuild, &'static str>> {
         let (mut branch, mut author, mut description) = Default::default();
         let plan = match self.reader.changeset(&node) {
             Ok(changeset) => {
@@ -346,8 +379,10 @@ impl Planner<'_> {
             branch,
             author,
             description,
-            lane: lane(phase, push.user.as_deref(), self.policy.trusted.as_deref()),
+            lane: lane(phase, user, self.policy.trusted.as_deref()),
             plan,
+            by: None,
+            kept: BTreeMap::new(),
         }))
     }
 

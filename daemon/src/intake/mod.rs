@@ -8,6 +8,7 @@
 //! - `look`: what is new, which push brought it, what is to be built (blocking, no writing)
 //! - `split`: which changesets belong to which push (pure)
 //! - `pusher`: who pushed, and the lane (pure)
+//! - `asked`: people who ask for runs, retries and cancels
 //! - `planned`: pushes that were read, and their builds, go to the engine
 //! - `marks`: what was seen, in the store
 //! - `found`: which pushes changesets were taken in with lately, for hooks that speak of them late
@@ -17,6 +18,7 @@
 //! - `watch`: hears of files in spools
 //! - `worker`: the task of one repository
 
+mod asked;
 mod found;
 mod keeper;
 mod late;
@@ -48,6 +50,7 @@ use crate::losses::Losses;
 use crate::scheduler::{NotRecorded, Scheduler, Turn};
 use crate::store::Store;
 
+pub use asked::{NotDone, What};
 use found::{Found, Known};
 pub use look::Policy;
 use watch::Watch;

@@ -100,7 +100,9 @@ pub(super) fn plan(
         _ => Vec::new(),
     };
     let rows = builds.iter().filter_map(|build| turn.engine().build(*build));
-    let made = rows.map(|row| Made { push: id, build: row.id, node: row.node }).collect();
+    let made =
+        rows.map(|row| Made { push: id, build: row.id, node: row.node, trigger: row.trigger });
+    let made = made.collect();
     let builds = builds.len();
     let no_build = no_build.filter(|_| builds == 0);
     Ok(Recorded { push: id, last, planned: Planned { builds, jobs, mistakes, no_build }, made })

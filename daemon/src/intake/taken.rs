@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use hgci_core::engine::Trigger;
 use hgci_core::{BuildId, Node, PushId};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct Made {
     pub build: BuildId,
     /// Its changeset.
     pub node: Node,
+    /// Why it is built.
+    #[serde(default)]
+    pub trigger: Trigger,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,7 +133,8 @@ mod tests {
     use super::*;
 
     fn made(n: u64) -> Made {
-        Made { push: PushId(n), build: BuildId(n), node: Node([n as u8; 20]) }
+        let node = Node([n as u8; 20]);
+        Made { push: PushId(n), build: BuildId(n), node, trigger: Trigger::Push }
     }
 
     #[test]

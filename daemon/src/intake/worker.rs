@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hgci_core::engine::{Amendment, Event};
+use hgci_core::engine::{Amendment, Event, Trigger};
 use hgci_core::push::{Lane, Push, Via};
 use hgci_core::result::Entry;
-use hgci_core::{Node, PushId};
+use hgci_core::{BuildId, Node, PushId};
 use hgci_repo::Repository;
 use hgci_results::{Place, Reader as Results};
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +20,7 @@ use super::keeper::Keeper;
 use super::look::{Looked, Pushes, Seen, Unreadable, look};
 use super::planned::{Planned, Recorded, plan, plan_again};
 use super::spool::{self, Drained};
-use super::taken;
+use super::taken::{self, Made};
 use super::{Intake, Served, late, marks};
 use crate::clock::wall_ms;
 use crate::scheduler::{NotRecorded, Records};
@@ -50,6 +50,8 @@ pub enum Request {
     /// A hook has spoken for changesets of a push that was found before: their work may be trusted
     /// after all.
     Lift(PushId, Box<Push>),
+    /// Builds were made that somebody has asked for.
+    Made(Vec<Made>),
     /// Tell when the push is planned.
     WhenPlanned {
         /// The push.
@@ -75,8 +77,8 @@ pub struct Worker {
     quiet: Option<Fingerprint>,
     /// What no hook has spoken for.
     left: Option<Left>,
-    /// Changesets of builds that the store may have lost, until they are planned again.
-    lost: Option<Vec<Node>>,
+    /// Builds that the store may have lost, until they are planned again.
+    lost: Option<Vec<Made>>,
     /// What to say once they are.
     lost_what: Option<String>,
     keeper: Keeper,
@@ -112,6 +114,7 @@ struct Wanted {
     hinted: Vec<(Push, Teller)>,
     looks: Vec<oneshot::Sender<Result<(), String>>>,
     lifts: Vec<(PushId, Push)>,
+    made: Vec<Made>,
 }
 
 /// How it is told what a hint has become.
@@ -183,6 +186,10 @@ impl Worker {
             }
             for (push, hint) in std::mem::take(&mut wanted.lifts) {
                 self.lift(push, hint).await;
+            }
+            if !wanted.made.is_empty() {
+                let made = std::mem::take(&mut wanted.made);
+                self.keeper.add(&self.served.policy.repo, self.hg(), made).await;
             }
             match drained {
                 Drained::All => self.look(wanted, true).await,
@@ -265,6 +272,7 @@ impl Worker {
             Request::Compare => (self.seen, self.quiet, self.lost) = (None, None, None),
             Request::Plan(push) => wanted.plans.push(*push),
             Request::Hinted { push, done } => wanted.hinted.push((*push, Teller::Hook(done))),
+            Request::Made(made) => wanted.made.extend(made),
             Request::Lift(push, hint) => wanted.lifts.push((push, *hint)),
             Request::WhenPlanned { push, done } => {
                 match self.planned.iter().find(|(id, _)| *id == push) {
@@ -356,7 +364,7 @@ impl Worker {
         if self.seen.is_none() {
             self.seen = Some(self.load().await?);
         }
-        let lost = self.lost.clone();
+        let mut lost = self.lost.clone();
         let (served, store) = (self.served.clone(), inner.store.clone());
         let (seen, plans) = (self.seen.clone().flatten(), plans.to_vec());
         let is_lasting = self.unread >= UNREAD;
@@ -368,13 +376,18 @@ impl Worker {
             let results = Results::open(&Place::new(served.repository.source().join(".hg")));
             let results = results.ok().flatten();
             let built = |node: &Node| results.as_ref().is_some_and(|log| is_built(log, node));
+            // What was asked for is lost where its own end is not there.
+            if let (Some(log), Some(lost)) = (&results, &mut lost) {
+                let is_open = |made: &Made| !has_end(log, made.node, made.build);
+                lost.retain(|made| made.trigger == Trigger::Push || is_open(made));
+            }
             let page = |number| marks::page(&store, &served.policy.repo, number);
             let looked = |unreadable| {
                 let pushes = Pushes {
                     waiting: &plans,
                     hinted: &hints,
                     rest: rest.map(|last| (&nobody, last)),
-                    again: lost.as_ref().map(|nodes| (&nobody, nodes.as_slice())),
+                    again: lost.as_ref().map(|lost| (&nobody, lost.as_slice())),
                     unreadable,
                 };
                 served.repository.read(|reader| {
@@ -429,7 +442,7 @@ impl Worker {
             let count = taken.damaged;
             tracing::error!(repo, count, "lines of .hg/hgci/taken are damaged and left out");
         }
-        self.lost = Some(taken.builds.iter().map(|made| made.node).collect());
+        self.lost = Some(taken.builds);
         if stored.is_some() {
             return Ok(stored);
         }
@@ -604,6 +617,12 @@ fn is_built(log: &Results, node: &Node) -> bool {
     found.is_ok_and(|found| {
         found.records.iter().any(|record| matches!(record.entry, Some(Entry::Build(_))))
     })
+}
+
+/// Whether the results log has the end of this build or of a later one of the changeset.
+fn has_end(log: &Results, node: Node, build: BuildId) -> bool {
+    let is_it = |entry: &Entry| matches!(entry, Entry::Build(end) if end.build >= build);
+    log.newest(&node).is_ok_and(|newest| newest.entries.iter().any(is_it))
 }
 
 /// What changes about a repository's files when something comes in.

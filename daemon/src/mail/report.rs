@@ -50,6 +50,8 @@ pub struct JobReport {
     pub name: String,
     /// Its state.
     pub state: JobState,
+    /// It did not run in this build, which has kept its earlier result.
+    pub kept: bool,
     /// How the job of that name ended at the nearest ancestor where it ran to an end.
     pub before: Option<JobState>,
     /// Its steps, as the pipeline has them; empty where that is not known or not told.
@@ -113,6 +115,9 @@ impl JobReport {
     /// What the push did to it.
     pub fn change(&self) -> Change {
         let bad = |state| matches!(state, JobState::Failed | JobState::TimedOut);
+        if self.kept {
+            return Change::Silent;
+        }
         match (self.state, self.before) {
             (JobState::Cancelled | JobState::Superseded | JobState::Skipped, _) => Change::Silent,
             (JobState::Failed | JobState::TimedOut | JobState::Errored, _)

@@ -57,12 +57,14 @@ struct Renewal {
 pub struct Scheduler {
     messages: mpsc::Sender<Message>,
     alive: watch::Receiver<()>,
+    changes: watch::Receiver<()>,
 }
 
 /// Where the loop takes from. It is dropped when the loop's thread ends, however that comes.
 pub struct Inbox {
     messages: mpsc::Receiver<Message>,
     _alive: watch::Sender<()>,
+    changed: watch::Sender<()>,
 }
 
 impl Scheduler {
@@ -70,13 +72,20 @@ impl Scheduler {
     pub fn new() -> (Scheduler, Inbox) {
         let (to_loop, messages) = mpsc::channel();
         let (ends, alive) = watch::channel(());
-        (Scheduler { messages: to_loop, alive }, Inbox { messages, _alive: ends })
+        let (changed, changes) = watch::channel(());
+        let inbox = Inbox { messages, _alive: ends, changed };
+        (Scheduler { messages: to_loop, alive, changes }, inbox)
     }
 
     /// Returns when the loop has ended.
     pub async fn ended(&self) {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
+    }
+
+    /// Changes whenever something that was durable has changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.clone()
     }
 
     /// Tells the engine, and returns its reply once that is durable.

@@ -150,8 +150,11 @@ fn archive(batch: &mut Batch, build: BuildRow, jobs: Vec<JobRow>) -> Result<(), 
     for job in &jobs {
         batch.delete(Tree::Jobs, job_key(job.key));
     }
-    let known = known_key(&build.repo, &build.node, build.trigger);
-    batch.put(Tree::Known, known, build.id.0.to_be_bytes());
+    // Whoever asks for another build gets one.
+    if build.trigger != Trigger::Asked {
+        let known = known_key(&build.repo, &build.node, build.trigger);
+        batch.put(Tree::Known, known, build.id.0.to_be_bytes());
+    }
     batch.put(Tree::BuildsByRepo, by_repo(&build.repo, build.id.0), []);
     let by_node = [&build.node.0[..], &build.id.0.to_be_bytes()].concat();
     batch.put(Tree::BuildsByNode, by_node, []);
@@ -292,6 +295,7 @@ pub(super) fn by_repo(repo: &str, id: u64) -> Vec<u8> {
 fn known_key(repo: &str, node: &Node, trigger: Trigger) -> Vec<u8> {
     let trigger = match trigger {
         Trigger::Push => b'p',
+        Trigger::Asked => b'a',
     };
     [repo.as_bytes(), b"\0", &node.0, &[trigger]].concat()
 }

@@ -156,14 +156,17 @@ impl Loop {
 
     /// Runs until it is told to stop.
     fn run(mut self, inbox: &Inbox) {
-        let inbox = &inbox.messages;
+        let Inbox { messages: inbox, changed, .. } = inbox;
         // Restoring has changes and effects of its own.
         let (mut next, mut is_apart) = (Some(Vec::new()), false);
         while let Some(messages) = next {
             let was_apart = std::mem::take(&mut is_apart);
             let Refused { why, told, go_on } = match self.turn(messages) {
-                Ended::Well { go_on: false } => break,
-                Ended::Well { go_on: true } => {
+                Ended::Well { go_on: false, .. } => break,
+                Ended::Well { has_changed, .. } => {
+                    if has_changed {
+                        changed.send_replace(());
+                    }
                     let apart = self.apart.pop_front();
                     is_apart = apart.is_some();
                     next = match apart {
@@ -266,7 +269,9 @@ impl Loop {
             turn.step(Event::Tick);
         }
         let Turn { once, mut batch, .. } = turn;
-        let written = match Records::add(&mut batch, self.engine.take_changes()) {
+        let changes = self.engine.take_changes();
+        let has_changed = !changes.is_empty();
+        let written = match Records::add(&mut batch, changes) {
             Ok(()) => self.store.commit(&batch).map_err(RecordError::from),
             Err(error) => Err(error),
         };
@@ -286,7 +291,7 @@ impl Loop {
             }
         }
         questions.into_iter().for_each(|question| question(&self.engine, &self.store));
-        Ended::Well { go_on }
+        Ended::Well { go_on, has_changed }
     }
 
     /// Makes the engine anew from what is durable. Tried until it works, or until the loop is told
@@ -377,8 +382,8 @@ impl Loop {
 
 /// How a turn ended.
 enum Ended {
-    /// It is durable.
-    Well { go_on: bool },
+    /// It is durable, and something in it was new.
+    Well { go_on: bool, has_changed: bool },
     /// The store did not take it.
     Refused(Refused),
 }

@@ -129,7 +129,7 @@ pub async fn builds(
     });
     let (rows, next) = merge(live, over.await?, part.limit, |row| row.id.0);
     let current = app.current();
-    let items = rows.iter().map(|row| build_info(row, current.url())).collect();
+    let items = rows.iter().map(|row| build_info(row, &sight, current.url())).collect();
     Ok(Json(Page { items, next: next.map(|next| next.to_string()) }))
 }
 
@@ -142,7 +142,7 @@ pub async fn build(
     let current = app.current();
     let jobs = whole.jobs.iter().zip(&whole.waits);
     Ok(Json(BuildDetail {
-        build: build_info(&whole.row, current.url()),
+        build: build_info(&whole.row, &sight, current.url()),
         jobs: jobs.map(|(job, waits)| job_status(job, waits.as_deref(), current.url())).collect(),
     }))
 }
@@ -190,6 +190,7 @@ fn push_info(row: &PushRow, sight: &Sight, url: Option<&str>) -> PushInfo {
         Via::Hook => "hook",
         Via::Spool => "spool",
         Via::Reconcile => "reconcile",
+        Via::Asked => "asked",
     };
     PushInfo {
         push: push.id.0,
@@ -213,7 +214,7 @@ fn push_info(row: &PushRow, sight: &Sight, url: Option<&str>) -> PushInfo {
     }
 }
 
-pub fn build_info(row: &BuildRow, url: Option<&str>) -> BuildInfo {
+pub fn build_info(row: &BuildRow, sight: &Sight, url: Option<&str>) -> BuildInfo {
     BuildInfo {
         build: row.id.0,
         push: row.push.0,
@@ -227,6 +228,7 @@ pub fn build_info(row: &BuildRow, url: Option<&str>) -> BuildInfo {
             Lane::Try => "try",
         }
         .to_owned(),
+        by: row.by.clone().filter(|_| *sight == Sight::All),
         state: row.state,
         message: row.message.clone(),
         created: seconds(row.created_ms),

@@ -12,7 +12,7 @@ use hgci_api::read::{LOG_ATTEMPT, LOG_DONE, LOG_NEXT, MAX_LOG_READ};
 use hgci_core::engine::{AttemptState, JobRow};
 use hgci_core::quantity::format_duration;
 use hgci_core::result::Entry;
-use hgci_core::{AttemptKey, BuildId, JobKey, Node};
+use hgci_core::{AttemptKey, BuildId, Node};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -191,11 +191,12 @@ impl Of {
 }
 
 fn of_row(row: &JobRow, n: Option<u32>) -> Which {
-    let last = row.attempts.last().map_or(0, |attempt| attempt.n);
+    let kept = row.kept.as_ref().map(|kept| kept.attempt);
+    let last = kept.or(row.attempts.last().map(|attempt| attempt.n)).unwrap_or(0);
     let n = n.unwrap_or(last.max(1));
     let over =
         row.attempts.iter().any(|attempt| attempt.n == n && attempt.state == AttemptState::Over);
-    let attempt = AttemptKey { job: row.key, n };
+    let attempt = AttemptKey { job: row.ran_as(), n };
     Which { attempt, done: over || row.state.is_final(), attempts: last }
 }
 
@@ -231,8 +232,7 @@ async fn of_changeset(
     let jobs = found.await?;
     let names = jobs.iter().map(|job| job.name.as_str());
     let job = jobs.iter().find(|job| job.name == name).ok_or_else(|| no_such_job(name, names))?;
-    let key = JobKey { build: job.build, index: job.index };
-    let attempt = AttemptKey { job: key, n: n.unwrap_or(job.attempt) };
+    let attempt = AttemptKey { job: job.ran_as(), n: n.unwrap_or(job.attempt) };
     Ok(Which { attempt, done: true, attempts: job.attempt })
 }
 

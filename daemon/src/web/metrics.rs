@@ -102,7 +102,12 @@ fn of_engine(text: &mut Text, known: &InFlight, names: bool) {
     let help = "Whether nothing may start for want of room.";
     let blocked = f64::from(u8::from(restraint.blocked.is_some()));
     text.number(Gauge, "hgci_blocked", help, blocked);
-    let vias = [(Via::Hook, "hook"), (Via::Spool, "spool"), (Via::Reconcile, "reconcile")];
+    let vias = [
+        (Via::Hook, "hook"),
+        (Via::Spool, "spool"),
+        (Via::Reconcile, "reconcile"),
+        (Via::Asked, "asked"),
+    ];
     let pushes = vias.map(|(via, name)| (vec![("via", name.to_owned())], tally.pushes(via) as f64));
     let help = "Pushes that were taken in, by how the daemon heard of them.";
     text.metric(Counter, "hgci_intake_pushes_total", help, pushes);

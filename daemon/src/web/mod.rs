@@ -2,7 +2,8 @@
 //!
 //! - `access`: who is calling, and what that one may do and see
 //! - `routes`: the table of calls; `body`, `query`, `problem`: what comes in and what goes wrong
-//! - `hints`: the calls of hooks; `run`: of runners; `admin`: of administrators
+//! - `hints`: the calls of hooks; `run`: of runners; `admin`: of administrators; `asks`: of people
+//!   who want something done
 //! - `read`, `lists`, `log`, `pages`: of people, with what they share in `reading`
 //! - `metrics`: numbers for Prometheus; `openapi`: the document that describes it all
 //!
@@ -10,6 +11,7 @@
 
 pub mod access;
 mod admin;
+mod asks;
 mod body;
 mod hints;
 mod lists;
@@ -27,7 +29,7 @@ mod run;
 use std::sync::Arc;
 
 use axum::Router;
-use hgci_api::{hook, list, read as reading_api, run as running};
+use hgci_api::{ask, hook, list, read as reading_api, run as running};
 
 pub use access::{Access, Peer, Role, Sight};
 pub use admin::{DRAIN, DaemonStatus, Drain as DrainOrder, RELOAD, STATUS};
@@ -54,6 +56,9 @@ fn table() -> Routes {
     let job = format!("{builds}/{{build}}/jobs/{{job}}");
     Routes::default()
         .post(hook::HINTS, hook::MAX_HINT, hints::hint)
+        .post(ask::RUN, ask::MAX_ASK, asks::run)
+        .post(ask::RETRY, ask::MAX_ASK, asks::retry)
+        .post(ask::CANCEL, ask::MAX_ASK, asks::cancel)
         .post(attempt("claim"), running::MAX_BODY, run::claim)
         .get(attempt("source"), run::source)
         .post(attempt("log"), running::MAX_LOG_CHUNK, run::log)

@@ -50,7 +50,7 @@ pub async fn push(
             let _infallible = writeln!(text, "\nbuild {build}: not here any more");
             continue;
         };
-        let info = build_info(&whole.row, current.url());
+        let info = build_info(&whole.row, &sight, current.url());
         let _infallible = writeln!(text, "\nbuild {build}: {}", info.state);
         let _infallible = writeln!(text, "  {} {}", info.node, info.description);
         text.extend(info.url.map(|url| format!("  {url}\n")));
@@ -71,10 +71,11 @@ pub async fn build(
     let whole = reading::build(&app, &sight, id).await?;
     let current = app.current();
     let url = current.url();
-    let info = build_info(&whole.row, url);
+    let info = build_info(&whole.row, &sight, url);
     let mut text = format!("build {id} of {}: {}\n", info.repo, info.state);
     let _infallible = writeln!(text, "changeset {} on {}", info.node, info.branch);
     let _infallible = writeln!(text, "by {}: {}", info.author, info.description);
+    text.extend(info.by.map(|by| format!("asked for by {by}\n")));
     text.extend(info.message.map(|message| format!("\n{message}\n")));
     text.push('\n');
     for (job, waits) in whole.jobs.iter().zip(&whole.waits) {
@@ -115,6 +116,7 @@ fn line(job: &JobStatus) -> String {
         format!("{} of {} tests failed", tests.failed, tests.passed + tests.failed + tests.skipped)
     }));
     details.extend(job.why.clone());
+    details.extend(job.from.map(|build| format!("kept from build {build}")));
     let details =
         if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
     let url = job.url.as_ref().map_or_else(String::new, |url| format!("\n  {url}"));

@@ -7,7 +7,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use hgci_api::Problem;
 
-use crate::intake::NotTaken;
+use crate::intake::{NotDone, NotTaken};
 use crate::scheduler::NotRecorded;
 
 /// When a call that cannot be taken now may be repeated, unless it is said better.
@@ -84,6 +84,18 @@ impl From<NotTaken> for Failure {
             NotTaken::NotServed(_) => Failure::unknown(error),
             NotTaken::Malformed(_) => Failure::bad(error),
             NotTaken::NotRecorded(_) => Failure::later(error),
+        }
+    }
+}
+
+impl From<NotDone> for Failure {
+    fn from(error: NotDone) -> Failure {
+        match error {
+            NotDone::NotTaken(error) => error.into(),
+            NotDone::Forbidden(_) => Failure::forbidden(error),
+            NotDone::Unknown(_) => Failure::unknown(error),
+            NotDone::Conflict(_) => Failure::new(StatusCode::CONFLICT, error),
+            NotDone::Unfit(_) => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error),
         }
     }
 }

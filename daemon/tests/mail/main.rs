@@ -22,6 +22,7 @@ fn mail(lines: &str) -> Mail {
 
 fn job(name: &str, state: JobState, before: Option<JobState>) -> JobReport {
     JobReport {
+        kept: false,
         name: name.to_owned(),
         state,
         before,

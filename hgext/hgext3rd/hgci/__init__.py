@@ -27,7 +27,8 @@ wrote. The server at the default path answers, over hg's own connection: whoever
 may pull may see it. Pulls bring results along (``exchange = no`` in ``[hgci]``
 stops that, ``exchange-limit`` bounds it), for the template keywords ``{ci_state}``,
 ``{ci_jobs}`` and ``{ci_url}``, the style ``ci`` and the revset ``ci()`` of
-:hg:`log`. What is to be run is said by the file ``.hgci.toml`` at the
+:hg:`log`. Whoever may push may ask for runs with :hg:`ci-run`, :hg:`ci-retry` and
+:hg:`ci-cancel`. What is to be run is said by the file ``.hgci.toml`` at the
 root of a changeset; ``hgci check`` looks at one before it is pushed.
 
 Colours of states, for ``[color]``, are the labels ``ci.passed``, ``ci.failed``,
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 from mercurial import exthelper
 
-from . import ci, exchange, hook, log, show, status, validate, wire
+from . import ask, ci, exchange, hook, log, show, status, validate, wire
 
 __version__ = b'0.1.0'
 
@@ -48,7 +49,7 @@ minimumhgversion = b'6.1'
 buglink = b'https://hgci.example.org/issues'
 
 eh = exthelper.exthelper()
-for module in (hook, validate, wire, exchange, status, log, show, ci):
+for module in (hook, validate, wire, exchange, status, log, ask, show, ci):
     eh.merge(module.eh)
 
 # Loaded by hg's colours.

@@ -23,6 +23,22 @@ def defaultpath(ui):
     return path.loc or path.rawloc
 
 
+def pushpath(ui):
+    """where pushes go by default, as bytes, or None
+
+    hg 5.8 made lists of paths, and hg 6.4 a variant of a path for pushes.
+    """
+    for name in (b'default-push', b'default'):
+        paths = ui.paths.get(name)
+        path = paths[0] if isinstance(paths, list) and paths else paths
+        if path:
+            if hasattr(path, 'get_push_variant'):
+                path = path.get_push_variant()
+                return path.loc or path.rawloc
+            return path.pushloc or path.loc
+    return None
+
+
 def bin(text):
     """the bytes of hexadecimal digits; ValueError where they are none
 

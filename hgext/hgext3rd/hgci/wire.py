@@ -23,7 +23,7 @@ from mercurial import (
     wireprotov1server,
 )
 from mercurial.i18n import _
-from mercurial.node import hex
+from mercurial.node import hex, short
 from mercurial.utils import urlutil
 
 from . import _native, compat, exchange, hook
@@ -40,6 +40,11 @@ MAXNODES = 200
 
 # The longest that a server keeps a client waiting for more of a log.
 MAXWAIT = 5000
+
+
+# As in crates/api/src/ask.rs.
+ASKS = (b'run', b'retry', b'cancel')
+MAXASK = 64 * 1024
 
 
 class Silent(Exception):
@@ -72,6 +77,60 @@ def readlog(repo, node, job, attempt, offset, wait):
     if answer is None:
         return nolog(_(b'no daemon serves the repository'))
     return answer
+
+
+def ask(repo, what, node, jobs, id, url):
+    """asks the daemon to run, retry or cancel jobs, for whoever ``url`` names, if that
+    one may push"""
+    if not repo.changelog.hasnode(node):
+        return refusal(_(b'unknown changeset %s; push it first') % short(node))
+    try:
+        mayask(repo, what, node, id, url)
+    except error.Abort as exc:
+        return refusal(_(b'that is for who may push: %s') % exc.message)
+    answer = _native.request(
+        repo.root,
+        hook.socket(repo.ui),
+        what.decode('ascii'),
+        hex(node).decode('ascii'),
+        jobs,
+        id,
+        url,
+    )
+    if answer is None:
+        return refusal(_(b'no daemon serves the repository'))
+    return answer
+
+
+def here(repo, what, node, jobs, id):
+    """the same of the daemon that serves this repository, for this account; None where
+    none does"""
+    node = hex(node).decode('ascii')
+    socket = hook.socket(repo.ui)
+    return _native.request(repo.root, socket, what.decode('ascii'), node, jobs, id, b'')
+
+
+def mayask(repo, what, node, id, url):
+    """runs the hooks by which administrators and wrappers such as hg-ssh refuse pushes:
+    over ssh hg itself asks nobody"""
+    name = b'hgci-' + what
+    txnid = b'hgci:' + id.encode('ascii', 'replace')
+    repo.hook(b'pretxnopen', throw=True, txnname=name, txnid=txnid)
+    repo.hook(
+        b'prepushkey',
+        throw=True,
+        namespace=b'hgci',
+        key=hex(node),
+        old=b'',
+        new=what,
+        source=b'serve',
+        url=url,
+    )
+
+
+def refusal(why):
+    """the answer that says why nothing was done"""
+    return json.dumps({'error': encoding.unifromlocal(why)}).encode('utf-8')
 
 
 def nolog(why):
@@ -107,6 +166,18 @@ def servelog(repo, proto, node, job, others):
     return wireprototypes.bytesresponse(part)
 
 
+def serveask(repo, proto, what, node, jobs, id):
+    try:
+        wanted = compat.bin(node)
+        names = jobs.decode('utf-8').split('\n') if jobs else []
+        if len(wanted) != 20 or what not in ASKS or len(jobs) > MAXASK:
+            raise ValueError
+        answer = ask(repo, what, wanted, names, id.decode('ascii'), proto.client())
+    except ValueError:
+        answer = refusal(b'hgci-ask: bad arguments')
+    return wireprototypes.bytesresponse(answer)
+
+
 def capabilities(orig, repo, proto):
     return [*orig(repo, proto), CAPABILITY]
 
@@ -117,6 +188,7 @@ def uisetup(ui):
     register = wireprotov1server.wireprotocommand
     register(b'hgci-status', b'nodes', permission=b'pull')(servestatus)
     register(b'hgci-log', b'node job *', permission=b'pull')(servelog)
+    register(b'hgci-ask', b'what node jobs id', permission=b'push')(serveask)
 
 
 # The client
@@ -125,12 +197,14 @@ def uisetup(ui):
 class Remote:
     """the repository at the default path, as far as it knows of CI
 
-    Connects when it is first needed. Raises Silent where that fails.
+    With ``push``, at the one that pushes go to. Connects when it is first needed.
+    Raises Silent where that fails.
     """
 
-    def __init__(self, repo):
+    def __init__(self, repo, push=False):
         self._repo = repo
-        self._path = compat.defaultpath(repo.ui)
+        path = compat.pushpath if push else compat.defaultpath
+        self._path = path(repo.ui)
         self._peer = None
 
     def __enter__(self):
@@ -184,6 +258,22 @@ class Remote:
             else:
                 found.merge(more)
         return found
+
+    def ask(self, what, node, jobs, id):
+        """what becomes of a request, as the wire has it"""
+        served = self._served()
+        if served is not None:
+            return ask(served, what, node, jobs, id, b'')
+        args = {
+            'what': what,
+            'node': hex(node),
+            'jobs': '\n'.join(jobs).encode('utf-8'),
+            'id': id.encode('ascii'),
+        }
+        if urlutil.url(self._connect().url()).scheme in (b'http', b'https'):
+            # What may change something comes as POST, as pushkey does.
+            args['data'] = b''
+        return self._call(b'hgci-ask', **args)
 
     def log(self, node, job, attempt, offset, wait):
         """a part of a job's log, as the wire has it"""

@@ -9,12 +9,12 @@ use super::schedule::Step;
 use super::state::attempt_key;
 use super::timers::Timer;
 use super::transition::Move;
-use super::{AttemptState, Engine, Now, Reply, Stage, bound};
+use super::{AttemptState, Effect, Engine, Now, Reply, Stage, bound};
 
 impl Engine {
-    /// Cancels what is not final of a build or of one job. A runner learns of it when it renews
-    /// its lease next, and has a while to say how it ended; a job that comes to an end of its own
-    /// before that keeps it.
+    /// Cancels what is not final of a build or of one job. A runner is told at once where its pool
+    /// can, else when it renews its lease next, and has a while to say how it ended; a job that
+    /// comes to an end of its own before that keeps it.
     pub(super) fn cancel(
         &mut self,
         now: Now,
@@ -87,6 +87,8 @@ impl Engine {
                     attempt_of.cancel_limit = Some(grace);
                     let at = attempt_of.deadline();
                     timers.set(Timer::Attempt(attempt), &mut attempt_of.due, Some(at));
+                    let (pool, slot) = (attempt_of.row.pool.clone(), attempt_of.row.slot);
+                    self.effects.push(Effect::Stop { attempt, pool, slot });
                 }
             }
             Some((n, AttemptState::Launching)) if self.is_running(key) => {

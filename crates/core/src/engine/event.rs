@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::job::Plan;
 use crate::push::{Lane, Push, Via};
-use crate::result::{Entry, Verdict};
+use crate::result::{Entry, JobResult, Verdict};
 use crate::{AttemptKey, BuildId, Node, PushId};
 
 use super::{Config, Trigger};
@@ -21,7 +21,8 @@ pub enum Event {
     /// A push was read. `push` replaces what [`Event::Received`] said. `builds` are those that the
     /// policy asks for, without those that the store's *history* knows by (repository, node,
     /// trigger): the caller looks there in the same turn, directly before this step. The engine
-    /// drops those that it has itself in flight, or archived in a batch not yet written.
+    /// drops those that it has itself in flight, or archived in a batch not yet written; and those
+    /// that were asked for while another build of the changeset has not ended.
     Planned {
         /// The push, complete. `no_build` says why `builds` is empty.
         push: Push,
@@ -132,6 +133,11 @@ pub struct NewBuild {
     pub lane: Lane,
     /// Its jobs, or why it has none.
     pub plan: Result<Arc<Plan>, NoPlan>,
+    /// Who asked for it, where somebody did.
+    pub by: Option<String>,
+    /// Jobs of the plan, by place, that are not to run: they keep how they ended in an earlier
+    /// build of the changeset. What is no end of that job is ignored.
+    pub kept: BTreeMap<u32, JobResult>,
 }
 
 /// Why a build has no jobs.
@@ -190,8 +196,9 @@ impl Amendment {
 }
 
 /// Something to do, once the changes of the same turn are durable, in the order given. Each may
-/// be asked for twice and must be harmless then. Except for [`Effect::Launch`] each is asked for
-/// again until an event reports it done; a launch that leads to nothing is given up and retried.
+/// be asked for twice and must be harmless then. Except for [`Effect::Launch`] and [`Effect::Stop`]
+/// each is asked for again until an event reports it done; a launch that leads to nothing is given
+/// up and retried.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Read the push and say [`Event::Planned`] or [`Event::PlanFailed`].
@@ -205,6 +212,16 @@ pub enum Effect {
         /// On which pool.
         pool: Arc<str>,
         /// On which of its slots, from 0.
+        slot: u32,
+    },
+    /// Have the runner of a running attempt stop now. Asked for once: it hears of a cancel with its
+    /// next renewal as well, so there is nothing to be said of it.
+    Stop {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Its pool; it may be gone from the configuration.
+        pool: Arc<str>,
+        /// Its slot.
         slot: u32,
     },
     /// End whatever is left of the attempt, give its host back, say [`Event::HostGone`].

@@ -3,7 +3,8 @@
 use crate::push::{Lane, Push};
 use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 
-use super::state::{BuildInFlight, PushInFlight};
+use super::restore::needs_of_waiting;
+use super::state::{BuildInFlight, Job, PushInFlight};
 use super::timers::Timer;
 use super::{
     Amendment, BuildRow, Change, Effect, Engine, NewBuild, NoPlan, Now, PushRow, Reply, Stage,
@@ -55,8 +56,10 @@ impl Engine {
         }
         let trusted = std::mem::take(&mut known.row.trusted);
         let wanted = builds.len();
-        let made: Vec<BuildId> =
-            builds.into_iter().filter_map(|build| self.add_build(id, build, &trusted)).collect();
+        let made: Vec<BuildId> = builds
+            .into_iter()
+            .filter_map(|build| self.add_build(now, id, build, &trusted))
+            .collect();
         let Some(known) = self.pushes.get_mut(&id) else { return Reply::Unknown };
         known.row.first_build = made.first().copied();
         known.row.builds = u32::try_from(made.len()).unwrap_or(u32::MAX);
@@ -77,7 +80,13 @@ impl Engine {
     }
 
     /// Makes a build of the push, unless there is one already.
-    fn add_build(&mut self, push: PushId, new: NewBuild, trusted: &[Node]) -> Option<BuildId> {
+    fn add_build(
+        &mut self,
+        now: Now,
+        push: PushId,
+        new: NewBuild,
+        trusted: &[Node],
+    ) -> Option<BuildId> {
         if self.knows_build(&new.repo, new.node, new.trigger) {
             return None;
         }
@@ -112,28 +121,43 @@ impl Engine {
             // Its place in the queue, too: a clock that went back puts nobody in front.
             created_ms: self.latest.wall,
             ended_ms: None,
+            by: new.by.map(|by| bound::text(by, bound::LINE)),
             published: false,
         };
         self.by_node.insert((row.node, id));
-        self.insert_build(BuildInFlight::new(row, shape));
+        let mut build = BuildInFlight::new(row, shape);
+        build.keep(new.kept, now.wall);
+        self.insert_build(build);
         self.dirty.builds.insert(id);
         Some(id)
     }
 
-    /// Puts the jobs of a new build that need nothing into line; ends a build without jobs.
+    /// Puts the jobs of a new build that need nothing more into line; ends a build without any.
     fn start_build(&mut self, now: Now, id: BuildId) {
-        let Some(build) = self.builds.get(&id) else { return };
+        let Some(build) = self.builds.get_mut(&id) else { return };
         if build.jobs.is_empty() {
             self.end_build(now, id);
             self.publish_open(now, id, Vec::new());
             return;
         }
-        let indexes = (0..).zip(&build.jobs);
-        let queued: Vec<u32> = indexes
-            .filter(|(_, job)| job.state == JobState::Queued)
-            .map(|(index, _)| index)
-            .collect();
+        let of = |is: fn(&Job) -> bool| -> Vec<u32> {
+            let jobs = (0..).zip(&build.jobs);
+            jobs.filter(|(_, job)| is(job)).map(|(index, _)| index).collect()
+        };
+        let queued = of(|job| job.state == JobState::Queued);
+        let kept = of(|job| job.kept.is_some());
+        if kept.is_empty() {
+            return self.enqueue(now, id, queued);
+        }
+        let met = needs_of_waiting(build);
+        let is_over = build.unfinished == 0;
+        self.dirty.jobs.extend(kept.iter().map(|index| JobKey { build: id, index: *index }));
+        if is_over {
+            self.end_build(now, id);
+        }
+        self.publish_open(now, id, kept);
         self.enqueue(now, id, queued);
+        self.settle(now, id, met);
     }
 
     /// Notes why a push has no build, and ends it.
@@ -219,9 +243,13 @@ impl Engine {
         self.enqueue(now, id, again);
     }
 
-    /// Whether a changeset has a build for this trigger that is in flight, or on its way to the
-    /// history.
+    /// Whether a changeset has a build that stands in the way of one for this trigger: because of
+    /// a push, one that is in flight or on its way to the history; for who asks, any that has not
+    /// ended.
     pub fn knows_build(&self, repo: &str, node: Node, trigger: Trigger) -> bool {
+        if trigger == Trigger::Asked {
+            return self.builds_of(repo, node).any(|build| !build.state.is_final());
+        }
         let same = |build: &BuildRow| build.repo == repo && build.trigger == trigger;
         self.builds_of(repo, node).any(same)
             || (!self.dirty.archived_builds.is_empty()

@@ -173,6 +173,11 @@ impl Engine {
                 let attempt = self.attempt_mut(*attempt);
                 attempt.is_some_and(|attempt| attempt.row.state == AttemptState::Launching)
             }
+            // Nor what was planned in the same turn to be read.
+            Effect::Plan(push) => {
+                let push = self.pushes.get(&push.id);
+                push.is_some_and(|push| push.row.stage == Stage::Planning)
+            }
             _ => true,
         });
         effects

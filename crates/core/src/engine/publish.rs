@@ -42,6 +42,7 @@ impl Engine {
                 ended_ms: build.row.ended_ms.unwrap_or(now.wall),
                 jobs: u32::try_from(build.jobs.len()).unwrap_or(u32::MAX),
                 message: build.row.message.clone(),
+                by: build.row.by.clone(),
             }));
         }
         let repo = build.row.repo.clone();

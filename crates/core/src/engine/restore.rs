@@ -255,6 +255,7 @@ fn restore_job(build: &mut BuildInFlight, row: JobRow) -> bool {
     job.ended_ms = row.ended_ms;
     job.why = row.why.map(String::into_boxed_str);
     job.cancelled_by = row.cancelled_by.map(String::into_boxed_str);
+    job.kept = row.kept;
     job.attempts = row.attempts.into_iter().map(|row| Attempt::new(row, 0)).collect();
     let last = job.attempts.len().saturating_sub(1);
     for (at, attempt) in job.attempts.iter_mut().enumerate() {
@@ -269,7 +270,7 @@ fn restore_job(build: &mut BuildInFlight, row: JobRow) -> bool {
 }
 
 /// Counts anew what waiting jobs need, and returns those for which that is decided.
-fn needs_of_waiting(build: &mut BuildInFlight) -> Vec<Step> {
+pub(super) fn needs_of_waiting(build: &mut BuildInFlight) -> Vec<Step> {
     let Some(shape) = build.shape.clone() else { return Vec::new() };
     let mut decided = Vec::new();
     for (index, spec) in (0_u32..).zip(&shape.plan.jobs) {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::job::Plan;
 use crate::push::{Lane, Push};
-use crate::result::Verdict;
+use crate::result::{JobResult, Verdict};
 use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 
 use super::Reply;
@@ -79,7 +79,7 @@ impl Default for Meta {
     }
 }
 
-/// Why a changeset is built. A changeset is built once for each trigger.
+/// Why a changeset is built. A changeset is built once because of pushes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -88,6 +88,8 @@ pub enum Trigger {
     /// A push brought it.
     #[default]
     Push,
+    /// Somebody asked for it. There may be any number of these, but one after the other.
+    Asked,
 }
 
 /// The name of a plan: the SHA-256 of its JSON.
@@ -208,6 +210,9 @@ pub struct BuildRow {
     /// When it became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<i64>,
+    /// Who asked for it, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Its state. [`BuildState::Running`] until it is final.
     pub state: BuildState,
     /// Whether its end is in the results log.
@@ -238,6 +243,9 @@ pub struct JobRow {
     /// Who asked for it to stop, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_by: Option<String>,
+    /// How it ended in an earlier build, where this one was not to run it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Box<JobResult>>,
     /// Its attempts, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRow>,
@@ -247,6 +255,49 @@ pub struct JobRow {
 }
 
 impl JobRow {
+    /// The job that ran, where its log is: this one, or that of an earlier build.
+    pub fn ran_as(&self) -> JobKey {
+        self.kept.as_ref().map_or(self.key, |kept| kept.ran_as())
+    }
+
+    /// How it ended, as the results log has it; `None` while it has not. `build` is its build.
+    pub fn result(&self, build: &BuildRow) -> Option<JobResult> {
+        if !self.state.is_final() {
+            return None;
+        }
+        let (node, push, build, index) = (build.node, build.push, build.id, self.key.index);
+        if let Some(kept) = &self.kept {
+            let from = Some(kept.ran_as());
+            return Some(JobResult { node, push, build, index, from, ..(**kept).clone() });
+        }
+        let last = self.attempts.last();
+        let verdict = last.and_then(|attempt| attempt.verdict.as_deref());
+        let (exit, signal) =
+            verdict.map(|verdict| verdict.outcome.exit_and_signal()).unwrap_or_default();
+        let claimed = last.and_then(|attempt| attempt.claimed_ms);
+        let ended = last.and_then(|attempt| attempt.ended_ms);
+        let believed = claimed.zip(ended).map_or(0, |(from, to)| to.saturating_sub(from).max(0));
+        Some(JobResult {
+            node,
+            push,
+            build,
+            index,
+            name: self.name.clone(),
+            state: self.state,
+            attempt: last.map_or(0, |attempt| attempt.n),
+            exit,
+            signal,
+            started_ms: verdict.map_or(claimed.unwrap_or(0), |verdict| verdict.started_ms),
+            duration_ms: verdict.map_or(believed.unsigned_abs(), |verdict| verdict.duration_ms),
+            pool: last.map_or_else(String::new, |attempt| attempt.pool.to_string()),
+            host: last.map_or_else(String::new, AttemptRow::host),
+            tests: verdict.and_then(|verdict| verdict.tests),
+            allow_failure: self.allow_failure,
+            why: self.why.clone(),
+            from: None,
+        })
+    }
+
     /// What a runner that reports this verdict is told, if the job is final: the same verdict
     /// again is as good as the first time, another is not.
     pub fn reply_to(&self, n: u32, instance: &str, verdict: &Verdict) -> Reply {

@@ -1,6 +1,7 @@
 //! What the engine remembers of pushes, builds, jobs and attempts while they are in flight: their
 //! rows, and what follows from rows or from time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::result::JobResult;
@@ -9,7 +10,8 @@ use crate::{AttemptKey, BuildState, JobKey, JobState};
 use super::plans::Shape;
 use super::ready::Standing;
 use super::timers::Due;
-use super::{AttemptRow, AttemptState, BuildRow, JobRow, PushRow};
+use super::transition::{self, Move};
+use super::{AttemptRow, AttemptState, BuildRow, JobRow, PushRow, bound};
 
 /// A push in flight.
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl BuildInFlight {
             ended_ms: job.ended_ms,
             why: job.why.as_deref().map(str::to_owned),
             cancelled_by: job.cancelled_by.as_deref().map(str::to_owned),
+            kept: job.kept.clone(),
             attempts: job.attempts.iter().map(|attempt| attempt.row.clone()).collect(),
             published: job.published,
         })
@@ -98,7 +101,7 @@ impl BuildInFlight {
             return false;
         };
         let allowed = shape.plan.jobs[index as usize].allow_failure;
-        BuildState::of_jobs([(job.state, allowed)]) == BuildState::Passed
+        job.state.lets_others_go_on(allowed)
     }
 
     /// The state that follows from the jobs.
@@ -110,33 +113,24 @@ impl BuildInFlight {
 
     /// The record of a final job.
     pub(super) fn result_of(&self, index: u32) -> Option<JobResult> {
-        let job = self.jobs.get(index as usize).filter(|job| job.state.is_final())?;
-        let spec = self.shape.as_ref()?.plan.jobs.get(index as usize)?;
-        let last = job.attempts.last().map(|attempt| &attempt.row);
-        let verdict = last.and_then(|attempt| attempt.verdict.as_deref());
-        let (exit, signal) =
-            verdict.map(|verdict| verdict.outcome.exit_and_signal()).unwrap_or_default();
-        let claimed = last.and_then(|attempt| attempt.claimed_ms);
-        let ended = last.and_then(|attempt| attempt.ended_ms);
-        let believed = claimed.zip(ended).map_or(0, |(from, to)| to.saturating_sub(from).max(0));
-        Some(JobResult {
-            node: self.row.node,
-            push: self.row.push,
-            build: self.row.id,
-            index,
-            name: spec.name.clone(),
-            state: job.state,
-            attempt: last.map_or(0, |attempt| attempt.n),
-            exit,
-            signal,
-            started_ms: verdict.map_or(claimed.unwrap_or(0), |verdict| verdict.started_ms),
-            duration_ms: verdict.map_or(believed.unsigned_abs(), |verdict| verdict.duration_ms),
-            pool: last.map_or_else(String::new, |attempt| attempt.pool.to_string()),
-            host: last.map_or_else(String::new, AttemptRow::host),
-            tests: verdict.and_then(|verdict| verdict.tests),
-            allow_failure: spec.allow_failure,
-            why: job.why.as_deref().map(str::to_owned),
-        })
+        self.job_row(index)?.result(&self.row)
+    }
+
+    /// Gives jobs that are not to run the ends that they had in an earlier build.
+    pub(super) fn keep(&mut self, kept: BTreeMap<u32, JobResult>, wall: i64) {
+        let Some(shape) = self.shape.as_ref().filter(|_| !kept.is_empty()) else { return };
+        for (index, mut result) in kept {
+            let spec = shape.plan.jobs.get(index as usize);
+            let Some((job, spec)) = self.jobs.get_mut(index as usize).zip(spec) else { continue };
+            let to = transition::job(job.state, Move::Keep(result.state));
+            let Some(to) = to.filter(|_| result.name == spec.name) else { continue };
+            result.why = result.why.map(|why| bound::text(why, bound::REASON));
+            job.state = to;
+            job.ended_ms = Some(wall);
+            job.why = result.why.clone().map(String::into_boxed_str);
+            job.kept = Some(Box::new(result));
+        }
+        self.recount();
     }
 }
 
@@ -157,6 +151,8 @@ pub(super) struct Job {
     pub(super) retry: Due,
     pub(super) why: Option<Box<str>>,
     pub(super) cancelled_by: Option<Box<str>>,
+    /// How it ended in an earlier build, where this one was not to run it.
+    pub(super) kept: Option<Box<JobResult>>,
     pub(super) attempts: Vec<Attempt>,
 }
 
@@ -173,6 +169,7 @@ impl Job {
             retry: None,
             why: None,
             cancelled_by: None,
+            kept: None,
             attempts: Vec::new(),
         }
     }

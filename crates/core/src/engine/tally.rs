@@ -61,7 +61,7 @@ impl From<&Outcome> for AttemptEnd {
 /// How often what has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    pushes: [u64; 3],
+    pushes: [u64; 4],
     attempts: [u64; AttemptEnd::ALL.len()],
     jobs: [u64; JobState::ALL.len()],
 }

@@ -7,6 +7,7 @@
 //! | waiting | all that it needs passed | queued |
 //! | waiting | something that it needs ended otherwise | skipped |
 //! | waiting, queued | somebody cancels it | cancelled |
+//! | waiting, queued | it is not to run in this build, and keeps its end of an earlier one | that |
 //! | queued | no pool can take it, nor could if a late hook named its pusher | skipped |
 //! | queued | a slot is free: an attempt is launched | running |
 //! | running | the attempt is errored, and retries are left | queued |
@@ -59,6 +60,8 @@ pub(super) enum Move {
     TimeOut,
     /// Somebody asked for it to stop, and it has.
     Cancel,
+    /// The build is new, and this is how the job ended in an earlier one.
+    Keep(JobState),
 }
 
 /// The state of a job after `what`; `None` when that cannot happen to it.
@@ -77,6 +80,7 @@ pub(super) fn job(from: JobState, what: Move) -> Option<JobState> {
         (Queued | Running, Move::Fail) => Some(Failed),
         (Queued | Running, Move::TimeOut) => Some(TimedOut),
         (Waiting | Queued | Running, Move::Cancel) => Some(Cancelled),
+        (Waiting | Queued, Move::Keep(end)) if end.is_final() => Some(end),
         _ => None,
     }
 }
@@ -107,7 +111,7 @@ pub(super) fn attempt(from: AttemptState, what: Sign) -> Option<AttemptState> {
 mod tests {
     use super::*;
 
-    const MOVES: [Move; 10] = [
+    const MOVES: [Move; 12] = [
         Move::NeedsMet,
         Move::NeedsUnmet,
         Move::NoPool,
@@ -118,6 +122,8 @@ mod tests {
         Move::Fail,
         Move::TimeOut,
         Move::Cancel,
+        Move::Keep(JobState::Passed),
+        Move::Keep(JobState::Failed),
     ];
 
     #[test]
@@ -133,6 +139,17 @@ mod tests {
     fn every_state_that_is_not_final_can_be_cancelled() {
         for state in JobState::ALL.into_iter().filter(|state| !state.is_final()) {
             assert_eq!(job(state, Move::Cancel), Some(JobState::Cancelled));
+        }
+    }
+
+    #[test]
+    fn an_end_is_kept_by_a_job_that_has_not_started_and_nothing_but_an_end() {
+        for state in JobState::ALL {
+            for end in JobState::ALL {
+                let fresh = matches!(state, JobState::Waiting | JobState::Queued);
+                let kept = (fresh && end.is_final()).then_some(end);
+                assert_eq!(job(state, Move::Keep(end)), kept, "{state} {end}");
+            }
         }
     }
 

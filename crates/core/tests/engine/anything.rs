@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use hgci_core::engine::{
-    Amendment, Config, Effect, Engine, Event, Meta, NewBuild, NoPlan, Now, Publication,
+    Amendment, Config, Effect, Engine, Event, Meta, NewBuild, NoPlan, Now, Publication, Trigger,
 };
 use hgci_core::job::{JobSpec, Plan};
 use hgci_core::push::Lane;
-use hgci_core::result::Outcome;
-use hgci_core::{AttemptKey, BuildId, PushId};
+use hgci_core::result::{JobResult, Outcome};
+use hgci_core::{AttemptKey, BuildId, JobState, PushId};
 
 use crate::make;
 use crate::random::{Random, with_seeds};
@@ -29,6 +29,28 @@ fn outcome(random: &mut Random) -> Outcome {
     }
 }
 
+fn result(random: &mut Random) -> JobResult {
+    JobResult {
+        node: make::node(random.below(8)),
+        push: PushId(1),
+        build: BuildId(random.below(6)),
+        index: random.below(6) as u32,
+        name: "job".into(),
+        state: *random.pick(&JobState::ALL),
+        attempt: random.below(3) as u32,
+        exit: None,
+        signal: None,
+        started_ms: i64::MAX,
+        duration_ms: u64::MAX,
+        pool: "here".into(),
+        host: String::new(),
+        tests: None,
+        allow_failure: random.once_in(2),
+        why: random.once_in(2).then(|| "ü".repeat(random.below(2000) as usize)),
+        from: random.once_in(2).then(|| make::job_key(random.below(6), 1)),
+    }
+}
+
 fn new_build(random: &mut Random) -> NewBuild {
     let job = |random: &mut Random| JobSpec {
         // Also what no planner would make: itself, what comes after, what is not there.
@@ -42,7 +64,10 @@ fn new_build(random: &mut Random) -> NewBuild {
     let plan =
         if bad { Err(NoPlan::Malformed("x".repeat(10_000))) } else { Ok(Arc::new(Plan { jobs })) };
     let lane = if random.once_in(2) { Lane::Try } else { Lane::Trusted };
-    NewBuild { lane, plan, ..make::new_build(random.below(8), Err("")) }
+    let trigger = if random.once_in(3) { Trigger::Asked } else { Trigger::Push };
+    let kept = (0..random.below(3)).map(|_| (random.below(5) as u32, result(random))).collect();
+    let by = random.once_in(2).then(|| "ü".repeat(random.below(2000) as usize));
+    NewBuild { lane, plan, trigger, kept, by, ..make::new_build(random.below(8), Err("")) }
 }
 
 fn config(random: &mut Random) -> Config {
@@ -187,7 +212,7 @@ fn a_damaged_store_gives_an_engine_in_which_everything_still_ends() {
                     Effect::Publish { publication, .. } => Event::Published(publication),
                     Effect::Mail(push) => Event::Mailed(push),
                     Effect::Kill { attempt, .. } => Event::HostGone { attempt, why: String::new() },
-                    Effect::Launch { .. } => continue,
+                    Effect::Launch { .. } | Effect::Stop { .. } => continue,
                 };
                 engine.step(now, event);
             }

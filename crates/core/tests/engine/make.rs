@@ -83,6 +83,8 @@ pub fn new_build(n: u64, plan: Result<Vec<JobSpec>, &str>) -> NewBuild {
         plan: plan
             .map(|jobs| Arc::new(Plan { jobs }))
             .map_err(|why| NoPlan::Malformed(why.to_owned())),
+        by: None,
+        kept: BTreeMap::new(),
     }
 }
 

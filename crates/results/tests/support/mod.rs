@@ -71,6 +71,7 @@ pub fn job(n: u64, index: u32) -> Entry {
         }),
         allow_failure: false,
         why: None,
+        from: None,
     })
 }
 
@@ -83,6 +84,7 @@ pub fn build(n: u64, jobs: u32) -> Entry {
         ended_ms: 1_763_650_009_500 + n as i64 * 1000,
         jobs,
         message: None,
+        by: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the engine promises, one at a time.
 
+mod asking;
 mod attempts;
 mod intake;
 mod jobs;

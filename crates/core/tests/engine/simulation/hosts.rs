@@ -105,6 +105,14 @@ impl World {
         self.after(delay, Future::Runner(id));
     }
 
+    pub fn stop(&mut self, attempt: AttemptKey) {
+        let Some(id) = self.hosts.of(attempt) else { return };
+        let runner = &self.hosts.runners[&id];
+        if runner.cut_off_until <= self.time && matches!(runner.does, Does::Works { .. }) {
+            self.report(id, Outcome::Cancelled);
+        }
+    }
+
     pub fn kill(&mut self, attempt: AttemptKey) {
         if let Some(id) = self.hosts.of(attempt) {
             if self.hosts.runners[&id].cut_off_until > self.time {

@@ -4,6 +4,7 @@
 //!
 //! `HGCI_SEED=n` runs one seed alone, `HGCI_SEEDS=n` that many.
 
+mod asking;
 mod hosts;
 mod invariants;
 mod pushes;

@@ -24,7 +24,7 @@ fn changesets(push: PushId) -> Vec<Node> {
 }
 
 /// The pipeline of a changeset: the same whenever it is read.
-fn plan(node: Node) -> Result<Arc<Plan>, NoPlan> {
+pub fn plan(node: Node) -> Result<Arc<Plan>, NoPlan> {
     let mut random = Random::new(u64::from_be_bytes(node.0[..8].try_into().unwrap()));
     if random.once_in(10) {
         let what = ".hgci.toml:3:7: unknown key rnu; did you mean run?";
@@ -40,6 +40,11 @@ fn plan(node: Node) -> Result<Arc<Plan>, NoPlan> {
         ..make::labelled(&format!("job{index}"), labels[random.below(8) as usize])
     });
     Ok(Arc::new(Plan { jobs: jobs.collect() }))
+}
+
+/// The lane of a changeset.
+pub fn lane(node: Node) -> Lane {
+    [Lane::Trusted, Lane::Try][usize::from(node.0[7].is_multiple_of(3))]
 }
 
 impl World {
@@ -72,13 +77,12 @@ impl World {
             return;
         }
         let known = |node: &Node| self.store.knows("widgets", *node, Trigger::Push);
-        let lanes = [Lane::Trusted, Lane::Try];
         let builds = changesets(id)
             .into_iter()
             .filter(|node| !known(node))
             .map(|node| NewBuild {
                 node,
-                lane: lanes[usize::from(node.0[7] % 3 == 0)],
+                lane: lane(node),
                 plan: plan(node),
                 ..make::new_build(0, Err(""))
             })

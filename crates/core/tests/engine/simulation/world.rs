@@ -28,6 +28,8 @@ pub enum Future {
     Plan { push: PushId, life: u64 },
     /// A pool carries out a launch.
     Launch { attempt: AttemptKey, pool: String, slot: u32 },
+    /// A pool has a runner stop.
+    Stop { attempt: AttemptKey },
     /// A pool carries out a kill.
     Kill { attempt: AttemptKey },
     /// The results log takes entries.
@@ -221,6 +223,7 @@ impl World {
                 self.turn(Event::Tick);
             }
             Future::Launch { attempt, pool, slot } => self.launch(attempt, &pool, slot),
+            Future::Stop { attempt } => self.stop(attempt),
             Future::Kill { attempt } => self.kill(attempt),
             Future::Runner(id) => self.runner(id),
             Future::Meddle => self.meddle(),
@@ -234,17 +237,26 @@ impl World {
 
     /// One turn of the daemon's loop. `None` when nobody answers: the daemon is down, or dies.
     pub fn turn(&mut self, event: Event) -> Option<Reply> {
+        self.turn_of(vec![event])
+    }
+
+    /// The same for several events: the reply to the last.
+    pub fn turn_of(&mut self, events: Vec<Event>) -> Option<Reply> {
         let now = self.now();
         let mut engine = self.engine.take()?;
         self.queue_clock = self.queue_clock.max(now.wall);
-        let again = self.fails(16).then(|| event.clone());
-        let mut reply = engine.step(now, event);
-        if let Some(event) = again {
-            // Told twice: the second answer is the one that arrives.
-            let second = engine.step(now, event);
-            if !matches!(reply, Reply::Planned(_)) {
-                reply = second;
+        let mut last = None;
+        for event in events {
+            let again = self.fails(16).then(|| event.clone());
+            let mut reply = engine.step(now, event);
+            if let Some(event) = again {
+                // Told twice: the second answer is the one that arrives.
+                let second = engine.step(now, event);
+                if !matches!(reply, Reply::Planned(_)) {
+                    reply = second;
+                }
             }
+            last = Some(reply);
         }
         let changes = engine.take_changes();
         if self.fails(150) {
@@ -261,7 +273,7 @@ impl World {
         }
         self.carry_out();
         self.wake();
-        Some(reply)
+        last
     }
 
     fn carry_out(&mut self) {
@@ -286,6 +298,7 @@ impl World {
                     Effect::Launch { attempt, pool, slot } => {
                         Future::Launch { attempt, pool: pool.to_string(), slot }
                     }
+                    Effect::Stop { attempt, .. } => Future::Stop { attempt },
                     Effect::Kill { attempt, .. } => Future::Kill { attempt },
                     Effect::Publish { .. } => {
                         Future::Publish { effect: Box::new(effect.clone()), life }
@@ -353,7 +366,7 @@ impl World {
         let delay = self.soon(3 * MINUTE);
         self.after(delay, Future::Meddle);
         let builds: Vec<BuildId> = self.store.builds.keys().copied().collect();
-        match self.random.below(10) {
+        match self.random.below(12) {
             0 => {
                 self.config.pools = pools(&mut self.random);
                 self.turn(Event::Configure(self.config.clone()));
@@ -370,6 +383,7 @@ impl World {
                 self.turn(Event::Cancel { build, job, by: "alice".into() });
             }
             6 => self.die(),
+            9 | 10 => self.somebody_asks(),
             8 => self.jump(),
             7 if self.random.once_in(3) => {
                 // Out of the configuration, and most times back in it.
