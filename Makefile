@@ -18,6 +18,8 @@ export PATH := $(CURDIR)/build/tools/bin:$(PATH)
 bin := $(CARGO_TARGET_DIR)/release
 python := build/venv/bin/python
 hg_core := third_party/mercurial-7.2.4/.complete
+# Older Mercurials, each with the extension: that of requirements-NAME.txt is in build/venv-NAME.
+old_hgs := build/oldest.stamp build/debian12.stamp
 hgext_sources := $(shell git ls-files -co --exclude-standard hgext hooks crates/core crates/api crates/results 2>/dev/null \
 	|| find hgext hooks crates/core crates/api crates/results -name target -prune -o -type f -print)
 
@@ -33,8 +35,13 @@ demo: build ## The main job for real: serve, commit, push, build, status, mail
 	$(python) tests/demo.py
 
 .PHONY: test
-test: build build/hg-tests.stamp build/oldest.stamp ## All tests
+test: build build/hg-tests.stamp build/chg.stamp $(old_hgs) ## All tests
 	$(python) scripts/run-suites.py $(SUITES)
+
+.PHONY: test-hg
+test-hg: build build/hg-tests.stamp build/chg.stamp $(old_hgs) ## The .t files with each Mercurial and Python that we support
+	scripts/make-pythons build/wheel/*.whl
+	$(python) scripts/run-suites.py hg 'hg-*'
 
 .PHONY: lint
 lint: build/hgext.stamp $(hg_core) ## Format, clippy, ruff, rules of the house
@@ -73,8 +80,8 @@ build/venv.stamp: scripts/requirements.txt scripts/make-venv
 	touch $@
 
 # Compiled to be tested, not to be fast; and what pip keeps of it would be the next one's.
-build/venv-oldest.stamp: scripts/requirements-oldest.txt scripts/make-venv
-	CFLAGS=-O0 PIP_NO_CACHE_DIR=1 scripts/make-venv '$(PYTHON)' oldest
+build/venv-oldest.stamp build/venv-debian12.stamp: build/venv-%.stamp: scripts/requirements-%.txt scripts/make-venv
+	CFLAGS=-O0 PIP_NO_CACHE_DIR=1 scripts/make-venv "$$(scripts/find-python '$(PYTHON)' 3.9 3.10 3.11)" $*
 	touch $@
 
 build/bubblewrap.stamp: scripts/fetch-bubblewrap
@@ -93,8 +100,14 @@ build/hgext.stamp: build/wheel.stamp
 	$(python) -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	touch $@
 
-build/oldest.stamp: build/wheel.stamp build/venv-oldest.stamp
-	build/venv-oldest/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
+$(old_hgs): build/%.stamp: build/wheel.stamp build/venv-%.stamp
+	build/venv-$*/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
+	touch $@
+
+# The client of the command server that comes with Mercurial.
+build/chg.stamp: build/hg-tests.stamp
+	# Its rules are built-in ones.
+	MAKEFLAGS= $(MAKE) --silent -C build/hg-tests/contrib/chg HGPATH='$(CURDIR)/build/venv/bin/hg'
 	touch $@
 
 # Mercurial's own test runner, for our .t files and for the test with real input.

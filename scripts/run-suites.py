@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs the test suites one after the other and counts what they say.
 
-With names of suites as arguments, those alone. The last line of output is
-`N passed, N failed`, with `, N skipped` where there are any; the exit status is 1 when
-something failed, also when a suite ended badly without naming a test.
+With names of suites as arguments (or patterns: `hg-*`), those alone, and also those that are not
+part of `make test`. The last line of output is `N passed, N failed`, with `, N skipped` where there
+are any; the exit status is 1 when something failed, also when a suite ended badly without naming a
+test.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 VENV = BUILD / "venv" / "bin"
 OLDEST = BUILD / "venv-oldest" / "bin"
+DEBIAN12 = BUILD / "venv-debian12" / "bin"
+WITH_CHG = ["--with-chg", str(BUILD / "hg-tests" / "contrib" / "chg" / "chg")]
 # The suites of one machine share it; Mercurial's own runner needs no more than this.
 JOBS = str(min(os.cpu_count() or 1, 4))
 
@@ -37,6 +41,10 @@ class Suite:
     count: Callable[[str], Counts]
     cwd: Path = ROOT
     env: dict[str, str] = field(default_factory=dict)
+    # Whether it runs only when it is asked for.
+    extra: bool = False
+    # What may be missing on this machine; then the suite is left out.
+    needs: Path | None = None
 
 
 @dataclass
@@ -97,6 +105,9 @@ def suites() -> Iterator[Suite]:
     if scripts:
         yield hg_suite("hg", VENV / "hg", scripts)
         yield hg_suite("hg-oldest", OLDEST / "hg", scripts)
+        # Under chg, which takes a tenth of the time.
+        yield hg_suite("hg-debian12", DEBIAN12 / "hg", scripts, WITH_CHG)
+        yield from extra_hg_suites(scripts)
     # The extension at each end of every transport; what else hgci does has little to do with hg.
     transports = ["tests/hooks/test_hook_transports.py", "-k", "extension and not gunicorn"]
     yield pytest_suite("hooks-oldest", transports, {"HGCI_TEST_HG": str(OLDEST / "hg")})
@@ -105,7 +116,23 @@ def suites() -> Iterator[Suite]:
     yield pytest_suite("black-box", ["-n", JOBS, "--dist", "worksteal", *folders])
 
 
-def hg_suite(name: str, hg: Path, scripts: list[str]) -> Suite:
+def extra_hg_suites(scripts: list[str]) -> Iterator[Suite]:
+    """The `.t` files in more ways, which cost more than they often find."""
+    ways = {
+        "hg-pure": (VENV, ["--pure"]),
+        "hg-chg": (VENV, WITH_CHG),
+        "hg-oldest-pure": (OLDEST, ["--pure"]),
+        "hg-debian12-plain": (DEBIAN12, []),
+    }
+    for venv in sorted(BUILD.glob("venv-python3.*/")):
+        ways[f"hg-{venv.name[5:]}"] = (venv / "bin", [])
+    for name, (venv, options) in ways.items():
+        suite = hg_suite(name, venv / "hg", scripts, options)
+        suite.extra = True
+        yield suite
+
+
+def hg_suite(name: str, hg: Path, scripts: list[str], ways: Sequence[str] = ()) -> Suite:
     """The `.t` files with one version of Mercurial."""
     runner = BUILD / "hg-tests" / "tests" / "run-tests.py"
     outputs = BUILD / "hg-output" / name
@@ -113,8 +140,8 @@ def hg_suite(name: str, hg: Path, scripts: list[str]) -> Suite:
     # Two runs at a time on one machine are not to take the same ports.
     port = 20000 + os.getpid() % 800 * 15
     options = ["--with-hg", str(hg), "-j", JOBS, "--outputdir", str(outputs), "--port", str(port)]
-    command = [str(VENV / "python"), str(runner), *options, *scripts]
-    return Suite(name, command, count_hg, cwd=ROOT / "tests")
+    command = [str(VENV / "python"), str(runner), *ways, *options, *scripts]
+    return Suite(name, command, count_hg, cwd=ROOT / "tests", needs=hg)
 
 
 def pytest_suite(name: str, what: list[str], env: dict[str, str] | None = None) -> Suite:
@@ -147,12 +174,21 @@ def run(suite: Suite) -> Outcome:
     return Outcome(suite, suite.count("".join(output)), status, time.monotonic() - started)
 
 
+def is_asked_for(suite: Suite, names: list[str]) -> bool:
+    if not names:
+        return not suite.extra
+    return any(fnmatchcase(suite.name, name) for name in names)
+
+
 def main(names: list[str]) -> int:
-    chosen = [suite for suite in suites() if not names or suite.name in names]
-    unknown = set(names) - {suite.name for suite in chosen}
+    known = list(suites())
+    chosen = [suite for suite in known if is_asked_for(suite, names)]
+    unknown = [name for name in names if not any(fnmatchcase(one.name, name) for one in known)]
     if unknown:
-        print(f"run-suites: no such suite: {', '.join(sorted(unknown))}", file=sys.stderr)
+        print(f"run-suites: no such suite: {', '.join(unknown)}", file=sys.stderr)
         return 2
+    left_out = [suite.name for suite in chosen if suite.needs and not suite.needs.exists()]
+    chosen = [suite for suite in chosen if suite.name not in left_out]
     outcomes = []
     for suite in chosen:
         outcomes.append(run(suite))
@@ -163,10 +199,12 @@ def main(names: list[str]) -> int:
     for outcome in outcomes:
         passed, _, skipped = outcome.counts
         print(
-            f"{outcome.suite.name:12} {passed:5} passed {outcome.failed:4} failed"
+            f"{outcome.suite.name:14} {passed:5} passed {outcome.failed:4} failed"
             f" {skipped:4} skipped {outcome.seconds:7.1f} s"
             + (f"  (exit status {outcome.status})" if outcome.status else "")
         )
+    for name in left_out:
+        print(f"{name:14} left out: no Mercurial of that version for the Pythons on this machine")
     passed = sum(outcome.counts[0] for outcome in outcomes)
     failed = sum(outcome.failed for outcome in outcomes)
     skipped = sum(outcome.counts[2] for outcome in outcomes)
