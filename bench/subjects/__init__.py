@@ -10,6 +10,7 @@ SUBJECTS = {
     "idle": "memory of a daemon that has nothing to do",
     "pending": "100,000 jobs pending",
     "source_tree": "the source tree of a changeset",
+    "start_up": "what the extension adds to the start of hg",
     "ci_status": "hg ci-status on a log of 1,000,000 results",
     "buildbot": "Buildbot, as a peer: what it has of the same",
 }

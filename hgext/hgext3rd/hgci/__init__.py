@@ -38,9 +38,10 @@ Colours of states, for ``[color]``, are the labels ``ci.passed``, ``ci.failed``,
 
 from __future__ import annotations
 
-from mercurial import exthelper
+from mercurial import bundle2, exthelper, wireprotov1server
+from mercurial import exchange as hgexchange
 
-from . import ask, ci, exchange, hook, log, show, status, validate, wire
+from . import ask, ci, compat, exchange, hook, log, show, status, wire
 
 __version__ = b'0.1.0'
 
@@ -48,9 +49,37 @@ testedwith = b'6.1 7.2'
 minimumhgversion = b'6.1'
 buglink = b'https://hgci.example.org/issues'
 
+# As in exchange.py, which is not loaded for it.
+PART = b'hgci-results'
+
 eh = exthelper.exthelper()
-for module in (hook, validate, wire, exchange, status, log, ask, show, ci):
+for module in (hook, status, log, ask, show, ci):
     eh.merge(module.eh)
+
+# Those of all modules, for not all of them are loaded each time.
+eh.configitem(b'hgci', b'socket', default=None)
+eh.configitem(b'hgci', b'deadline', default=b'300ms')
+eh.configitem(b'hgci', b'wait', default=b'0ms')
+eh.configitem(b'hgci', b'validate', default=b'warn')
+eh.configitem(b'hgci', b'exchange', default=True)
+eh.configitem(b'hgci', b'exchange-limit', default=b'256MB')
+
+
+@eh.uisetup
+def setup(ui):
+    # Most commands exchange nothing, and hg loads nothing for it: neither do we. But
+    # what a repository on this disk can is asked before anything is exchanged.
+    compat.whenloaded(bundle2, lambda: bundle2.capabilities.update({PART: ()}))
+    compat.whenloaded(hgexchange, lambda: exchange.setup(ui))
+    compat.whenloaded(wireprotov1server, lambda: serve(ui))
+    compat.wrapclone(lambda *args, **kwargs: exchange.clone(*args, **kwargs))
+
+
+def serve(ui):
+    wire.setup(ui)
+    # Servers read the arguments of getbundle before they load this.
+    compat.load(hgexchange)
+
 
 # Loaded by hg's colours.
 colortable = {
@@ -68,7 +97,7 @@ colortable = {
 
 cmdtable = eh.cmdtable
 configtable = eh.configtable
-revsetpredicate = eh.revsetpredicate
+revsetpredicate = compat.revsets(eh.revsetpredicate)
 templatekeyword = eh.templatekeyword
 uisetup = eh.finaluisetup
 uipopulate = eh.finaluipopulate

@@ -7,6 +7,8 @@ it can go when that version goes. No other module looks at versions."""
 
 from __future__ import annotations
 
+import types
+
 from mercurial.node import bin as unhexlify
 
 
@@ -76,4 +78,52 @@ def wrapclone(wrapper):
         from mercurial.cmd_impls import clone as module
     except ImportError:
         from mercurial import hg as module
-    extensions.wrapfunction(module, 'clone', wrapper)
+    whenloaded(module, lambda: extensions.wrapfunction(module, 'clone', wrapper))
+
+
+def revsets(predicates):
+    """what is for hg to register of ``predicates``, a registrar
+
+    Before hg 7.2 that loaded all of revset at each start; here it waits.
+    """
+    try:
+        from mercurial import revset_predicates  # noqa: F401
+    except ImportError:
+        from mercurial import revset
+    else:
+        return predicates
+    whenloaded(revset, lambda: revset.loadpredicate(None, b'hgci', predicates))
+    return None
+
+
+def whenloaded(module, callback):
+    """calls ``callback`` as soon as ``module`` is loaded, before anybody uses it
+
+    hg imports modules when something of them is first used, if its demandimport is
+    on: then a module is what importlib's LazyLoader made, which asks its spec for
+    the loader. Else it is loaded already.
+    """
+    if type(module) is types.ModuleType:
+        callback()
+        return
+    # Asking the module itself would load it.
+    spec = object.__getattribute__(module, '__spec__')
+    spec.loader = _Loader(spec.loader, callback)
+
+
+def load(module):
+    """loads ``module``, where that was put off"""
+    getattr(module, '__dict__')  # noqa: B009
+
+
+class _Loader:
+    """a loader of modules that calls somebody afterwards"""
+
+    def __init__(self, loader, callback):
+        self._loader = loader
+        self._callback = callback
+
+    def exec_module(self, module):
+        module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        self._callback()

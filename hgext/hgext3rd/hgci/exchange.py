@@ -16,16 +16,13 @@ import itertools
 import os
 import tempfile
 
-from mercurial import bundle2, encoding, error, exchange, exthelper, wireprototypes
+from mercurial import encoding, error, exchange, exthelper, wireprototypes
 from mercurial.i18n import _
 from mercurial.utils import stringutil, urlutil
 
 from . import _native, compat
 
 eh = exthelper.exthelper()
-
-eh.configitem(b'hgci', b'exchange', default=True)
-eh.configitem(b'hgci', b'exchange-limit', default=b'256MB')
 
 PART = b'hgci-results'
 
@@ -181,14 +178,13 @@ def receive(repo, source, pieces, gettransaction):
         takein()
 
 
-@eh.extsetup
-def extsetup(ui):
-    bundle2.capabilities[PART] = ()
+def setup(ui):
+    """called when hg loads what exchanges changesets"""
+    eh.finaluisetup(ui)
     wireprototypes.GETBUNDLE_ARGUMENTS[b'hgci'] = b'plain'
     if PART not in exchange.getbundle2partsmapping:
         exchange.getbundle2partsgenerator(PART)(addpart)
         compat.parthandler(PART)(handlepart)
-    compat.wrapclone(clone)
 
 
 def clone(orig, ui, *args, **kwargs):

@@ -21,10 +21,6 @@ from . import _native, validate
 
 eh = exthelper.exthelper()
 
-eh.configitem(b'hgci', b'socket', default=None)
-eh.configitem(b'hgci', b'deadline', default=b'300ms')
-eh.configitem(b'hgci', b'wait', default=b'0ms')
-
 HOOK = b'txnclose.hgci'
 
 # Before hooks of others, which may take their time: until ours has spoken, the

@@ -10,16 +10,12 @@ it costs the same for one changeset as for ten thousand.
 
 from __future__ import annotations
 
-from mercurial import error, exthelper
+from mercurial import error
 from mercurial.i18n import _
 from mercurial.node import short
 from mercurial.utils import stringutil
 
 from . import _native
-
-eh = exthelper.exthelper()
-
-eh.configitem(b'hgci', b'validate', default=b'warn')
 
 FILE = b'.hgci.toml'
 

@@ -17,7 +17,6 @@ from mercurial import (
     encoding,
     error,
     extensions,
-    exthelper,
     util,
     wireprototypes,
     wireprotov1server,
@@ -30,8 +29,6 @@ from . import _native, compat, exchange, hook
 
 httplib = util.httplib
 urlerr = util.urlerr
-
-eh = exthelper.exthelper()
 
 CAPABILITY = b'hgci'
 
@@ -182,8 +179,8 @@ def capabilities(orig, repo, proto):
     return [*orig(repo, proto), CAPABILITY]
 
 
-@eh.uisetup
-def uisetup(ui):
+def setup(ui):
+    """called when hg loads what answers wire commands"""
     extensions.wrapfunction(wireprotov1server, '_capabilities', capabilities)
     register = wireprotov1server.wireprotocommand
     register(b'hgci-status', b'nodes', permission=b'pull')(servestatus)
