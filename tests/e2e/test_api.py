@@ -25,6 +25,15 @@ run = "echo '<script>alert(1)</script>'"
 run = "exit 3"
 """
 
+# The third build, which somebody asks for, does not end by itself.
+THREE_JOBS = (
+    TWO_JOBS
+    + """
+[job.slow]
+run = 'test "$HGCI_BUILD" -le 2 || sleep 600'
+"""
+)
+
 Page = dict[str, Any]
 
 
@@ -131,7 +140,7 @@ def half_open(make_daemon: MakeDaemon, served: Served, alice: Hg, admin: Hg) -> 
     daemon = make_daemon(repos, sections={"web": web}).start()
     for repo in repos:
         clone = alice.clone(repo.path, alice.home / repo.name)
-        node = clone.commit({".hgci.toml": TWO_JOBS})
+        node = clone.commit({".hgci.toml": THREE_JOBS})
         clone("push")
         daemon.final(node, repo)
     return daemon
@@ -186,6 +195,7 @@ IN_PATH = {"{push}": "1", "{build}": "1", "{job}": "good", "{attempt}": "1.0.1"}
 
 def test_the_document_describes_what_is_answered(half_open: Daemon) -> None:
     document = half_open.get("/api/v1/openapi.json")
+    node, other = (half_open.get(f"/api/v1/builds/{build}")["node"] for build in (1, 2))
     assert document["openapi"].startswith("3.1.")
     assert half_open.tcp("GET", "/api/v1/openapi.json").status == 200
     [problem] = document["components"]["responses"]["Problem"]["content"].values()
@@ -195,7 +205,6 @@ def test_the_document_describes_what_is_answered(half_open: Daemon) -> None:
         for name, value in IN_PATH.items():
             real = real.replace(name, value)
         if real in ("/api/v1/status", "/api/v1/log"):
-            node = half_open.get("/api/v1/builds/1")["node"]
             real += f"?repo=widgets&node={node}&job=good"
         for method, call in calls.items():
             body = None
@@ -203,6 +212,10 @@ def test_the_document_describes_what_is_answered(half_open: Daemon) -> None:
                 sent = {"on": False} if path.endswith("/drain") else {}
                 if path.endswith("/hints"):
                     sent = {"v": 1, "repo": str(half_open.repos[0].path)}
+                if path.endswith(("/run", "/cancel")):
+                    sent = {"v": 1, "repo": "widgets", "node": node, "jobs": ["slow"]}
+                elif path.endswith("/retry"):
+                    sent = {"v": 1, "repo": "gadgets", "node": other}
                 body = json.dumps(sent).encode()
             answer = half_open.ask(method.upper(), real, body)
             [(kind, content)] = call["responses"]["200"]["content"].items()

@@ -19,8 +19,10 @@ def test_a_job_that_no_pool_can_take_is_told_by_check_and_skipped_with_the_same_
     served: Served, clone: Clone, make_daemon: MakeDaemon
 ) -> None:
     daemon = make_daemon([Repo(served.path)], [Pool(more={"labels": ["linux"]})]).start()
+    served.install("extension", daemon.socket, more="[hgci]\nwait = 60s\n")
     node = clone.commit({".hgci.toml": PIPELINE})
-    clone("push")
+    line = "ci: push 1: 1 build, 1 job queued, 1 skipped: no pool has the label sparc"
+    assert line in clone("push").said
     build = daemon.final(node)
     skipped = {job["name"]: job["why"] for job in build["jobs"] if job["state"] == "skipped"}
     assert skipped == {"elsewhere": "no pool has the label sparc"}

@@ -11,6 +11,15 @@ GOOD = 'version = 1\n[job.a]\nrun = "true"\n'
 BAD = 'version = 1\n[job.a]\nruns = "true"\n'
 MISTAKE = "ci: .hgci.toml:3:1: "
 
+# In one process: so many heads, each with a version of a file that begins with this text.
+HEADS = """
+from mercurial.context import memctx, memfilectx
+for n in range(%d):
+    def file(repo, ctx, path):
+        return memfilectx(repo, ctx, path, %r.encode() + b'# %%d' %% n)
+    repo.commitctx(memctx(repo, (repo[0].node(), None), b'x', [%r.encode()], file, b'a'))
+"""
+
 
 def pipeline(alice: Hg, clone: Path, text: str) -> str:
     """Commits a pipeline file and returns the node."""
@@ -65,6 +74,30 @@ def test_each_head_is_looked_at(extension: Server, alice: Hg, clone: Path) -> No
     said = alice("push", "-f", extension.path, cwd=clone)
     assert said.count(MISTAKE) == 1
     assert f"(in {other[:12]})" in said
+
+
+def test_no_mistake_hides_behind_many_versions(extension: Server, alice: Hg, clone: Path) -> None:
+    setting(extension, "refuse")
+    bad = pipeline(alice, clone, BAD)
+    alice("update", "-q", "0", cwd=clone)
+    for n in range(20):
+        pipeline(alice, clone, f"{GOOD}# {n}\n")
+    said = alice("push", "-f", extension.path, cwd=clone, status=255)
+    assert f"malformed .hgci.toml in {bad[:12]}" in said
+
+
+def test_more_heads_than_are_looked_at_are_not_let_through(
+    extension: Server, alice: Hg, clone: Path
+) -> None:
+    heads = HEADS % (102, GOOD, ".hgci.toml")
+    alice("debugshell", "--command", f"exec({heads!r}, globals())", cwd=clone)
+    setting(extension, "refuse")
+    said = alice("push", "-f", extension.path, cwd=clone, status=255)
+    assert "more than 100 versions of .hgci.toml are new" in said
+    assert extension.daemon.take() == []
+    setting(extension, "warn")
+    said = alice("push", "-f", extension.path, cwd=clone)
+    assert "more than 100 versions of .hgci.toml are new: not all are looked at" in said
 
 
 @pytest.mark.parametrize("level", ["no", "warn"])

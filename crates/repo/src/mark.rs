@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
 use hgci_core::Node;
-use hgci_core::push::{BookmarkMove, PhaseMove, Push};
+use hgci_core::push::{BookmarkMove, Phase, PhaseMove, Push};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -82,6 +82,9 @@ pub struct Difference {
     pub phases: Vec<PhaseMove>,
     /// How many changesets that were there before moved to another phase.
     pub phases_count: u64,
+    /// The numbers of changesets that were secret and are not any more, ascending. Where the mark's
+    /// keeper had seen changesets beyond it, those are among them, and new ones may be.
+    pub revealed: Vec<u32>,
     /// Bookmarks that were set, moved or deleted. Those that only lost their changeset to a strip
     /// are among them.
     pub bookmarks: Vec<BookmarkMove>,
@@ -236,16 +239,19 @@ fn compare_phases(reader: &Reader, mark: &Mark, difference: &mut Difference) -> 
     let mut new = difference.new.iter().cloned().peekable();
     let from = before.first().min(now.first());
     for rev in from..reader.len() as u32 {
+        let (old, to) = (before.get(Rev(rev)), now.get(Rev(rev)));
+        if old == Phase::Secret && to != Phase::Secret {
+            difference.revealed.push(rev);
+        }
         while new.next_if(|run| run.end <= rev).is_some() {}
         if new.peek().is_some_and(|run| run.contains(&rev)) {
             continue;
         }
-        let (rev, to) = (Rev(rev), now.get(Rev(rev)));
-        if before.get(rev) == to {
+        if old == to {
             continue;
         }
         difference.phases_count += 1;
-        if let Some(node) = reader.node(rev)
+        if let Some(node) = reader.node(Rev(rev))
             && difference.phases.len() < Push::MAX_LISTED
         {
             difference.phases.push(PhaseMove { node, to });

@@ -18,6 +18,7 @@ use crate::hg::{Hg, PATIENCE};
 use crate::open;
 use crate::reader::Reader;
 use crate::revlog::{self, Reach};
+use crate::visible::Unserved;
 
 /// How long to wait before each new try to read what looks corrupt. A strip of a large repository
 /// takes seconds; what is corrupt for longer is corrupt.
@@ -48,6 +49,7 @@ pub enum ReadBy {
 pub struct Repository {
     places: Arc<Places>,
     tag_files: Arc<Mutex<TagFiles>>,
+    pub(crate) unserved: Arc<Mutex<Unserved>>,
 }
 
 /// Which revision of `.hgtags` a changeset has, for the heads that were last looked at. A changeset
@@ -101,7 +103,11 @@ impl Repository {
             store.push("store");
         }
         let places = Places { root, source, store, shared, hg: "hg".into(), hg_patience: PATIENCE };
-        Ok(Repository { places: Arc::new(places), tag_files: Arc::default() })
+        Ok(Repository {
+            places: Arc::new(places),
+            tag_files: Arc::default(),
+            unserved: Arc::default(),
+        })
     }
 
     /// Sets the `hg` command that reads what hg-core refuses; `hg` on PATH by default.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hgci_core::engine::{NewBuild, NoPlan, Trigger};
 use hgci_core::job::Plan;
-use hgci_core::push::Push;
+use hgci_core::push::{Phase, Push};
 use hgci_core::{Node, document, pipeline, plan};
 use hgci_repo::{Difference, Error, Mark, Reader, Rev, mark};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ const MAX_PIPELINES: usize = 8 << 20;
 
 /// The most builds of one push.
 const MAX_BUILDS: usize = 10_000;
+
+/// Why a secret changeset has no build: what hg shows to nobody, CI does not run, mail or show.
+const SECRET: &str = "secret changesets are not built";
 
 /// What the daemon has taken in of a repository, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,9 +143,14 @@ pub fn look(
         .filter_map(|(first, last)| span(reader, Some(*first), Some(*last)))
         .collect();
     let split = split::split(&new, &taken, &spans);
-    let has_moves =
-        difference.phases_count > 0 || !difference.bookmarks.is_empty() || difference.markers > 0;
-    let mut moves = Some(&difference).filter(|_| has_moves);
+    let was_there =
+        |rev: &&u32| new.binary_search(rev).is_err() || taken.iter().any(|span| span.contains(rev));
+    let revealed: Vec<u32> = difference.revealed.iter().filter(was_there).copied().collect();
+    let has_moves = difference.phases_count > 0
+        || !revealed.is_empty()
+        || !difference.bookmarks.is_empty()
+        || difference.markers > 0;
+    let mut moves = has_moves.then_some((&difference, revealed.as_slice()));
 
     let mut looked = Looked::default();
     let (mut waiting, mut left) = (split.pushes, split.left);
@@ -246,12 +254,13 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Fills in what a push brought and plans its builds.
+    /// Fills in what a push brought and plans its builds. Of `moves`, the numbers are changesets
+    /// that were taken in while they were secret.
     fn complete(
         &self,
         mut push: Push,
         revs: &[u32],
-        moves: Option<&Difference>,
+        moves: Option<(&Difference, &[u32])>,
     ) -> hgci_repo::Result<(Push, Vec<NewBuild>)> {
         let reader = self.reader;
         let was_named = push.last.is_some();
@@ -262,18 +271,31 @@ impl Planner<'_> {
         }
         let nodes =
             |revs: &[u32]| revs.iter().filter_map(|rev| reader.node(Rev(*rev))).collect::<Vec<_>>();
-        let heads = reader.heads_among(revs.iter().map(|rev| Rev(*rev)))?;
-        let heads: Vec<Node> = heads.into_iter().filter_map(|rev| reader.node(rev)).collect();
-        push.heads = heads.iter().take(Push::MAX_LISTED).copied().collect();
-        if let Some(moves) = moves {
+        let heads = |revs: &[u32]| -> hgci_repo::Result<Vec<Node>> {
+            let heads = reader.heads_among(revs.iter().map(|rev| Rev(*rev)))?;
+            Ok(heads.into_iter().filter_map(|rev| reader.node(rev)).collect())
+        };
+        push.heads = heads(revs)?;
+        push.heads.truncate(Push::MAX_LISTED);
+        let revealed = moves.map_or(&[][..], |(_, revealed)| revealed);
+        if let Some((moves, _)) = moves {
             push.phases = moves.phases.clone();
             push.bookmarks = moves.bookmarks.iter().take(Push::MAX_LISTED).cloned().collect();
             push.markers = moves.markers;
         }
+        let mut shown = Vec::new();
+        for rev in revs.iter().chain(revealed) {
+            let node = reader.node(Rev(*rev)).unwrap_or(Node::NULL);
+            if reader.phase(&node)? != Phase::Secret {
+                shown.push(*rev);
+            }
+        }
+        let secret = revs.len() + revealed.len() - shown.len();
+        shown.sort_unstable();
         let candidates = match self.policy.build {
-            BuildPolicy::Heads => heads,
-            BuildPolicy::Every => nodes(revs),
-            BuildPolicy::Tip => nodes(&revs[revs.len().saturating_sub(1)..]),
+            BuildPolicy::Heads => heads(&shown)?,
+            BuildPolicy::Every => nodes(&shown),
+            BuildPolicy::Tip => nodes(&shown[shown.len().saturating_sub(1)..]),
         };
         let too_many = candidates.len().saturating_sub(MAX_BUILDS);
         if too_many > 0 {
@@ -283,7 +305,10 @@ impl Planner<'_> {
             ));
         }
         let mut builds = Vec::new();
-        let mut reasons: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        if secret > 0 {
+            reasons.insert(SECRET, secret);
+        }
         let mut plans = Plans::of_at_most(MAX_PIPELINES);
         for node in candidates.into_iter().skip(too_many) {
             match self.plan(&push, node, &mut plans)? {
@@ -354,6 +379,10 @@ impl Planner<'_> {
         node: Node,
         plans: &mut Plans,
     ) -> hgci_repo::Result<Result<NewBuild, &'static str>> {
+        let phase = self.reader.phase(&node)?;
+        if phase == Phase::Secret {
+            return Ok(Err(SECRET));
+        }
         let (mut branch, mut author, mut description) = Default::default();
         let plan = match self.reader.changeset(&node) {
             Ok(changeset) => {
@@ -371,7 +400,6 @@ impl Planner<'_> {
             }
             Err(error) => Err(self.no_plan("the changeset", error)?),
         };
-        let phase = self.reader.phase(&node)?;
         Ok(Ok(NewBuild {
             repo: self.policy.repo.clone(),
             node,

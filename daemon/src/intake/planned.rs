@@ -1,8 +1,8 @@
 //! Tells the engine of pushes that were read, within a turn.
 
-use hgci_core::engine::{Event, NewBuild, Reply};
+use hgci_core::engine::{Event, JobRow, NewBuild, Reply};
 use hgci_core::push::Push;
-use hgci_core::{BuildId, Node, PushId};
+use hgci_core::{BuildId, JobState, Node, PushId};
 
 use super::taken::Made;
 use crate::scheduler::{NotRecorded, Records, Turn};
@@ -12,6 +12,9 @@ use crate::scheduler::{NotRecorded, Records, Turn};
 pub struct Planned {
     pub(super) builds: usize,
     jobs: usize,
+    /// How many more jobs no pool can take, or need such a one, and why the first.
+    skipped: usize,
+    why_skipped: Option<String>,
     mistakes: Vec<String>,
     no_build: Option<String>,
 }
@@ -20,7 +23,7 @@ impl Planned {
     /// The line for the pusher, and more lines with mistakes of the pipeline.
     pub fn lines(&self, push: PushId) -> (String, Vec<String>) {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let line = match &self.no_build {
+        let mut line = match &self.no_build {
             Some(why) => format!("push {push} recorded, no build: {why}"),
             None => format!(
                 "push {push}: {}, {} queued",
@@ -28,6 +31,10 @@ impl Planned {
                 count(self.jobs, "job")
             ),
         };
+        if self.skipped > 0 {
+            line += &format!(", {} skipped", self.skipped);
+            line.extend(self.why_skipped.iter().map(|why| format!(": {why}")));
+        }
         (line, self.mistakes.clone())
     }
 }
@@ -91,19 +98,23 @@ pub(super) fn plan(
         .flat_map(|why| why.message().lines().map(str::to_owned))
         .take(20)
         .collect();
-    let jobs =
-        new.iter().filter_map(|build| build.plan.as_ref().ok()).map(|plan| plan.jobs.len()).sum();
     let (id, no_build) = (push.id, push.no_build.clone());
     let last = push.last.filter(|_| push.changesets > 0);
     let builds = match turn.step(Event::Planned { push, builds: new }) {
         Reply::Planned(builds) => builds,
         _ => Vec::new(),
     };
+    let jobs: Vec<JobRow> = builds.iter().flat_map(|build| turn.engine().jobs(*build)).collect();
+    let (skipped, jobs): (Vec<JobRow>, Vec<JobRow>) =
+        jobs.into_iter().partition(|job| job.state == JobState::Skipped);
+    let why_skipped = skipped.iter().find_map(|job| job.why.clone());
     let rows = builds.iter().filter_map(|build| turn.engine().build(*build));
     let made =
         rows.map(|row| Made { push: id, build: row.id, node: row.node, trigger: row.trigger });
     let made = made.collect();
     let builds = builds.len();
     let no_build = no_build.filter(|_| builds == 0);
-    Ok(Recorded { push: id, last, planned: Planned { builds, jobs, mistakes, no_build }, made })
+    let (jobs, skipped) = (jobs.len(), skipped.len());
+    let planned = Planned { builds, jobs, skipped, why_skipped, mistakes, no_build };
+    Ok(Recorded { push: id, last, planned, made })
 }

@@ -1,5 +1,6 @@
 //! Repositories, pushes, builds and jobs, as pages and one by one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -15,6 +16,7 @@ use super::body::Json;
 use super::query::{InPath, Query};
 use super::read::job_status;
 use super::reading::{self, Wanted, Whole, blocking, merge, part, slice};
+use super::shown::{Shown, names};
 use super::{Failure, Sight};
 use crate::app::App;
 use crate::config::BuildPolicy;
@@ -64,8 +66,15 @@ pub async fn pushes(
         Records::pushes(&store, wanted.one(), part, has).map_err(Failure::later)
     });
     let (rows, next) = merge(live, over.await?, part.limit, |row| row.push.id.0);
+    let nodes =
+        rows.iter().flat_map(|row| names(&row.push).map(|node| (row.push.repo.clone(), node)));
+    let shown = shown_of_each(&app, &sight, nodes).await?;
+    let rows = rows.into_iter().filter_map(|row| {
+        let push = shown.get(&row.push.repo)?.of(row.push)?;
+        Some(PushRow { push, ..row })
+    });
     let current = app.current();
-    let items = rows.iter().map(|row| push_info(row, &sight, current.url())).collect();
+    let items = rows.map(|row| push_info(&row, &sight, current.url())).collect();
     Ok(Json(Page { items, next: next.map(|next| next.to_string()) }))
 }
 
@@ -89,8 +98,30 @@ pub async fn find_push(app: &App, sight: &Sight, id: u64) -> Result<PushRow, Fai
             blocking(app, move || Records::push(&store, PushId(id)).map_err(Failure::later)).await?
         }
     };
-    let seen = found.filter(|row| wanted.has(&row.push.repo));
-    seen.ok_or_else(|| Failure::unknown(format!("there is no push {id} here, or not any more")))
+    let unknown = || Failure::unknown(format!("there is no push {id} here, or not any more"));
+    let row = found.filter(|row| wanted.has(&row.push.repo)).ok_or_else(unknown)?;
+    let nodes = names(&row.push).collect();
+    let shown = Shown::among(app, sight, &row.push.repo, nodes).await?;
+    let push = shown.of(row.push).ok_or_else(unknown)?;
+    Ok(PushRow { push, ..row })
+}
+
+/// What the caller may see of changesets of several repositories.
+async fn shown_of_each(
+    app: &App,
+    sight: &Sight,
+    nodes: impl Iterator<Item = (String, Node)>,
+) -> Result<BTreeMap<String, Shown>, Failure> {
+    let mut of_each: BTreeMap<String, Vec<Node>> = BTreeMap::new();
+    for (repo, node) in nodes {
+        of_each.entry(repo).or_default().push(node);
+    }
+    let mut shown = BTreeMap::new();
+    for (repo, nodes) in of_each {
+        let among = Shown::among(app, sight, &repo, nodes).await?;
+        shown.insert(repo, among);
+    }
+    Ok(shown)
 }
 
 pub async fn builds(
@@ -128,8 +159,12 @@ pub async fn builds(
         Ok(found.map_err(Failure::later)?.map(|over| over.build))
     });
     let (rows, next) = merge(live, over.await?, part.limit, |row| row.id.0);
+    let nodes = rows.iter().map(|row| (row.repo.clone(), row.node));
+    let shown = shown_of_each(&app, &sight, nodes).await?;
+    let is_shown = |row: &&BuildRow| shown.get(&row.repo).is_some_and(|shown| shown.has(&row.node));
     let current = app.current();
-    let items = rows.iter().map(|row| build_info(row, &sight, current.url())).collect();
+    let rows = rows.iter().filter(is_shown);
+    let items = rows.map(|row| build_info(row, &sight, current.url())).collect();
     Ok(Json(Page { items, next: next.map(|next| next.to_string()) }))
 }
 

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::query::InPath;
 use super::read::open;
 use super::reading::{self, blocking, no_such_job};
+use super::shown::Shown;
 use super::{Failure, Query, Sight};
 use crate::app::App;
 use crate::intake::Served;
@@ -33,7 +34,7 @@ const AHEAD: usize = 2;
 /// What a log is the log of.
 enum Of {
     /// A job of the newest build of a changeset.
-    Changeset { served: Arc<Served>, node: Node, job: String },
+    Changeset { sight: Sight, served: Arc<Served>, node: Node, job: String },
     /// A job of a build.
     Build { sight: Sight, id: u64, job: String },
 }
@@ -69,7 +70,8 @@ pub async fn by_node(
 ) -> Result<Response, Failure> {
     let served = sight.served(&app, query.one("repo")?)?;
     let node: Node = query.one("node")?.parse().map_err(Failure::bad)?;
-    part(&app, Of::Changeset { served, node, job: query.one("job")?.to_owned() }, &query).await
+    let job = query.one("job")?.to_owned();
+    part(&app, Of::Changeset { sight, served, node, job }, &query).await
 }
 
 /// `GET BUILDS/12/jobs/NAME/log`.
@@ -181,7 +183,13 @@ impl Of {
 
     async fn which(&self, app: &App, n: Option<u32>) -> Result<Which, Failure> {
         match self {
-            Of::Changeset { served, node, job } => of_changeset(app, served, *node, job, n).await,
+            Of::Changeset { sight, served, node, job } => {
+                let shown = Shown::among(app, sight, &served.policy.repo, vec![*node]).await?;
+                if !shown.has(node) {
+                    return Err(no_such_job(job, [].into_iter()));
+                }
+                of_changeset(app, served, *node, job, n).await
+            }
             Of::Build { sight, id, job } => {
                 let whole = reading::build(app, sight, *id).await?;
                 Ok(of_row(whole.job(job)?.0, n))

@@ -4,7 +4,8 @@
 //! - `routes`: the table of calls; `body`, `query`, `problem`: what comes in and what goes wrong
 //! - `hints`: the calls of hooks; `run`: of runners; `admin`: of administrators; `asks`: of people
 //!   who want something done
-//! - `read`, `lists`, `log`, `pages`: of people, with what they share in `reading`
+//! - `read`, `lists`, `log`, `pages`: of people, with what they share in `reading`; `shown`: what
+//!   those see who come over the network
 //! - `metrics`: numbers for Prometheus; `openapi`: the document that describes it all
 //!
 //! Nothing is decided here: calls become events or questions.
@@ -25,6 +26,7 @@ mod read;
 mod reading;
 mod routes;
 mod run;
+mod shown;
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::Json;
 use super::reading::blocking;
+use super::shown::Shown;
 use super::{Failure, Query, Sight};
 use crate::app::App;
 use crate::intake::Served;
@@ -71,8 +72,10 @@ async fn look(
     nodes: &[Node],
 ) -> Result<(Vec<NodeStatus>, bool), Failure> {
     let repo = served.policy.repo.clone();
+    let shown = Shown::among(app, sight, &repo, nodes.to_vec()).await?;
+    let nodes: Vec<Node> = nodes.iter().copied().filter(|node| shown.has(node)).collect();
     let url = app.current().url().map(str::to_owned);
-    let (asked, base) = (nodes.to_vec(), url.clone());
+    let (asked, base) = (nodes.clone(), url.clone());
     let live = app.scheduler.ask(move |engine, _| {
         let planning =
             engine.pushes().any(|push| push.stage == Stage::Planning && push.push.repo == repo);
@@ -80,7 +83,7 @@ async fn look(
         (live.collect::<Vec<_>>(), planning)
     });
     let (live, planning) = live.await?;
-    let (reader, served, nodes) = (app.clone(), served.clone(), nodes.to_vec());
+    let (reader, served) = (app.clone(), served.clone());
     let found = blocking(app, move || {
         let log = open(&served)?;
         let mut found = Vec::new();

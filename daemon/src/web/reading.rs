@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hgci_core::BuildId;
 use hgci_core::engine::{BuildRow, JobRow};
 
+use super::shown::Shown;
 use super::{Failure, Query, Sight};
 use crate::app::App;
 use crate::scheduler::{Part, Records, Slice};
@@ -154,8 +155,11 @@ pub async fn build(app: &App, sight: &Sight, id: u64) -> Result<Whole, Failure> 
             })
         }
     };
-    let seen = found.filter(|whole| wanted.has(&whole.row.repo));
-    seen.ok_or_else(|| Failure::unknown(format!("there is no build {id} here, or not any more")))
+    let unknown = || Failure::unknown(format!("there is no build {id} here, or not any more"));
+    let found = found.filter(|whole| wanted.has(&whole.row.repo)).ok_or_else(unknown)?;
+    let node = found.row.node;
+    let shown = Shown::among(app, sight, &found.row.repo, vec![node]).await?;
+    if shown.has(&node) { Ok(found) } else { Err(unknown()) }
 }
 
 impl Whole {

@@ -19,8 +19,13 @@ from . import _native
 
 FILE = b'.hgci.toml'
 
-# The most versions of the file that one transaction makes us read.
-MAXREAD = 16
+# The most versions of the file that one transaction makes us read: those that no newer
+# one of it replaces, so mostly one for each of its heads.
+MAXREAD = 100
+
+
+class TooMany(Exception):
+    """there are more versions than are looked at"""
 
 
 def watch(repo, tr):
@@ -39,6 +44,12 @@ def validate(repo, tr, level):
         return
     try:
         found = mistakes(repo, tr.changes[b'origrepolen'])
+    except TooMany:
+        why = _(b'more than %d versions of %s are new') % (MAXREAD, FILE)
+        if level == b'refuse':
+            raise error.Abort(why, hint=_(b'push fewer heads at once')) from None
+        repo.ui.warn(_(b'ci: %s: not all are looked at\n') % why)
+        return
     except Exception as exc:
         # Other extensions have other filelogs; a check is no reason to fail a push.
         repo.ui.debug(b'ci: %s: %s\n' % (FILE, stringutil.forcebytestr(exc)))
@@ -58,10 +69,12 @@ def mistakes(repo, first):
     """what is wrong with pipelines of changesets from number ``first`` on: pairs of
     node and line"""
     found = []
-    for node, content in brought(repo, first):
+    for count, (node, content) in enumerate(brought(repo, first)):
         lines = _native.mistakes(content)
-        if lines and not found and not _native.applies(repo.root):
+        if (lines or count == MAXREAD) and not found and not _native.applies(repo.root):
             return []
+        if count == MAXREAD:
+            raise TooMany
         found += [(node, line) for line in lines]
     return found
 
@@ -72,7 +85,7 @@ def brought(repo, first):
     filelog = repo.file(FILE)
     cl = repo.changelog
     replaced = set()
-    for rev in range(len(filelog) - 1, -1, -1)[:MAXREAD]:
+    for rev in range(len(filelog) - 1, -1, -1):
         changeset = filelog.linkrev(rev)
         if changeset < first:
             break

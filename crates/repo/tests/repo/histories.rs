@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use hgci_core::Node;
 use hgci_core::push::{Phase, Push};
+use hgci_repo::Rev;
 
 use crate::hg::{Hg, Random};
 use crate::marks::Keeper;
@@ -129,6 +130,16 @@ fn random_work_is_told_exactly_once() {
                 (moved.node, phase.to_owned())
             });
             assert_eq!(told.collect::<Vec<_>>(), moved, "seed {seed}");
+
+            let secret = |of: &State, node: &Node| of.phases[node] == "secret";
+            let revealed = difference.revealed.iter().filter_map(|rev| reader.node(Rev(*rev)));
+            let revealed: Vec<Node> = revealed.filter(|node| old_order.contains(node)).collect();
+            let was = order.iter().filter(|node| old_order.contains(node)).copied();
+            let was = was.filter(|node| secret(&before, node) && !secret(&now, node));
+            assert_eq!(revealed, was.collect::<Vec<_>>(), "seed {seed}");
+            let served = hg.run("r", &["log", "-r", "all() and not secret()", "-T", "{node}\n"]);
+            let served: HashSet<Node> = served.lines().map(|line| line.parse().unwrap()).collect();
+            assert_eq!(repository.served(&order).unwrap(), served, "seed {seed}");
 
             let told = difference.bookmarks.iter();
             let told: HashSet<_> = told.map(|m| (m.name.clone(), m.from, m.to)).collect();
