@@ -26,6 +26,8 @@ def test_a_job_that_no_pool_can_take_is_told_by_check_and_skipped_with_the_same_
     build = daemon.final(node)
     skipped = {job["name"]: job["why"] for job in build["jobs"] if job["state"] == "skipped"}
     assert skipped == {"elsewhere": "no pool has the label sparc"}
+    said = clone("ci-log", "elsewhere", status=255).said
+    assert "it never ran: skipped: no pool has the label sparc" in said
     said = daemon.run("check")
     expected = f"job elsewhere of changeset {node[:12]} would be skipped: {skipped['elsewhere']}"
     assert expected in said.stdout

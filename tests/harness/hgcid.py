@@ -112,6 +112,8 @@ class Daemon:
         self.env = {"PATH": SEARCH_PATH, "HOME": str(folder), "LC_ALL": "C.UTF-8", **(env or {})}
         # Where another program stands beside it than the runner, that is another copy.
         self.program = HGCID
+        # Options of subprocess that give it another account than the test's.
+        self.account: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def write_config(self) -> None:
@@ -145,6 +147,7 @@ class Daemon:
             text=True,
             timeout=LONG,
             check=False,
+            **self.account,
         )
 
     def spawn(self) -> None:
@@ -158,6 +161,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                **self.account,
             )
 
     def start(self) -> Daemon:

@@ -146,7 +146,8 @@ pub fn command_line(
     }
     line.bind("--ro-bind", &own, Path::new(PROGRAM));
     // What bubblewrap made around the binds is memory of the host: nothing more goes there.
-    line.add(["--remount-ro", "/", "--chdir", "/", "--", PROGRAM, warden::ARGUMENT]);
+    line.add(["--remount-ro", "/dev", "--remount-ro", "/"]);
+    line.add(["--chdir", "/", "--", PROGRAM, warden::ARGUMENT]);
     Ok(CommandLine { program: bwrap, arguments: line.words, files: line.files })
 }
 

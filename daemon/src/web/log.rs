@@ -12,7 +12,7 @@ use hgci_api::read::{LOG_ATTEMPT, LOG_DONE, LOG_NEXT, MAX_LOG_READ};
 use hgci_core::engine::{AttemptState, JobRow};
 use hgci_core::quantity::format_duration;
 use hgci_core::result::Entry;
-use hgci_core::{AttemptKey, BuildId, Node};
+use hgci_core::{AttemptKey, BuildId, JobState, Node};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -46,12 +46,18 @@ struct Which {
     done: bool,
     /// How many attempts the job has.
     attempts: u32,
+    /// What became of a job that is over and never ran.
+    never_ran: Option<String>,
 }
 
 impl Which {
-    /// Refuses an attempt that is asked for by number and that there is not.
+    /// Refuses what has no log: an attempt that is asked for by number and that there is not, and a
+    /// job that never ran.
     fn must_be(self, n: Option<u32>) -> Result<Which, Failure> {
         let Which { attempts, .. } = self;
+        if let Some(end) = &self.never_ran {
+            return Err(Failure::unknown(format!("it never ran: {end}")));
+        }
         match n {
             Some(n) if n == 0 || n > attempts => {
                 let error = format!("no attempt {n} of that job; it has {attempts}");
@@ -205,7 +211,14 @@ fn of_row(row: &JobRow, n: Option<u32>) -> Which {
     let over =
         row.attempts.iter().any(|attempt| attempt.n == n && attempt.state == AttemptState::Over);
     let attempt = AttemptKey { job: row.ran_as(), n };
-    Which { attempt, done: over || row.state.is_final(), attempts: last }
+    let never_ran = never_ran(row.state, last, row.why.as_deref());
+    Which { attempt, done: over || row.state.is_final(), attempts: last, never_ran }
+}
+
+/// How a job without attempts ended, if it did.
+fn never_ran(state: JobState, attempts: u32, why: Option<&str>) -> Option<String> {
+    let ended = attempts == 0 && state.is_final();
+    ended.then(|| why.map_or_else(|| state.to_string(), |why| format!("{state}: {why}")))
 }
 
 async fn of_changeset(
@@ -241,7 +254,8 @@ async fn of_changeset(
     let names = jobs.iter().map(|job| job.name.as_str());
     let job = jobs.iter().find(|job| job.name == name).ok_or_else(|| no_such_job(name, names))?;
     let attempt = AttemptKey { job: job.ran_as(), n: n.unwrap_or(job.attempt) };
-    Ok(Which { attempt, done: true, attempts: job.attempt })
+    let never_ran = never_ran(job.state, job.attempt, job.why.as_deref());
+    Ok(Which { attempt, done: true, attempts: job.attempt, never_ran })
 }
 
 fn build_of(entry: &Entry) -> Option<BuildId> {

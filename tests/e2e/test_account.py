@@ -1,0 +1,91 @@
+"""The daemon with an account of its own, set up as docs/server.md says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import Clone, Daemon, Repo, Served
+from harness.fixtures import MakeDaemon
+from harness.programs import HGCID, SEARCH_PATH
+
+# An account that every system has, which is in the group of those who push. Nobody needs a name
+# for that.
+DAEMON = "daemon"
+PUSHERS = 64010
+
+PIPELINE = """\
+version = 1
+
+[job.look]
+run = '''
+echo "uid $(id -u)"
+for file in {secrets}; do
+    if cat "$file" >/dev/null 2>&1 || ls "$file" >/dev/null 2>&1; then echo "seen $file"; fi
+done
+for file in /dev/evil /evil /usr/evil /proc/evil; do
+    if ( echo x > "$file" ) 2>/dev/null; then echo "wrote $file"; fi
+done
+echo kept > /tmp/kept && echo done
+'''
+"""
+
+
+@pytest.fixture
+def set_up(served: Served, make_daemon: MakeDaemon, room: Path) -> Daemon:
+    """What an administrator does: a repository of a group, and an account in it."""
+    served.install("extension", room / "d" / "s")
+    subprocess.run(["chgrp", "-R", str(PUSHERS), served.path], check=True)
+    subprocess.run(["chmod", "-R", "g+rwX", served.path], check=True)
+    for folder in [served.path, *(path for path in served.path.rglob("*") if path.is_dir())]:
+        folder.chmod(0o2775)
+    (room / "srv").chmod(0o755)
+    daemon = make_daemon([Repo(served.path)])
+    shutil.chown(daemon.folder, DAEMON)
+    daemon.account = {"user": DAEMON, "group": DAEMON, "extra_groups": [PUSHERS]}
+    # Programs where everybody may run them: a checkout may lie in somebody's home.
+    programs = room / "bin"
+    programs.mkdir()
+    for name in ("hgcid", "hgci-runner"):
+        shutil.copy(HGCID.with_name(name), programs)
+    shutil.copy(shutil.which("bwrap", path=SEARCH_PATH) or "bwrap", programs)
+    daemon.program = programs / "hgcid"
+    daemon.env["PATH"] = f"{programs}:/usr/bin:/bin"
+    return daemon
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another account run something")
+def test_a_daemon_with_an_account_of_its_own_does_the_main_job(
+    set_up: Daemon, served: Served, clone: Clone
+) -> None:
+    daemon = set_up
+    daemon.write_config()
+    checked = daemon.run("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    daemon.start()
+    secrets = f"{daemon.state} {daemon.socket} {served.path} /root /home"
+    node = clone.commit({".hgci.toml": PIPELINE.replace("{secrets}", secrets)})
+    assert "ci: push 1 recorded" in clone("push").said
+    build = daemon.final(node)
+    log = daemon.request("GET", "/api/v1/builds/1/jobs/look/log").decode()
+    assert build["state"] == "passed", (build, log)
+    said = [line for line in log.splitlines() if line[:2] not in ("$ ", "> ")]
+    assert said == ["uid 1", "done"], log
+    hgci = (served.path / ".hg" / "hgci").stat()
+    assert (hgci.st_uid, hgci.st_gid, stat.S_IMODE(hgci.st_mode)) == (1, PUSHERS, 0o3775)
+    state = daemon.state.stat()
+    assert (state.st_uid, stat.S_IMODE(state.st_mode)) == (1, 0o700)
+    # Runners outlive it also without rights.
+    clone.write({"two": "2", ".hgci.toml": 'version = 1\n[job.slow]\nrun = "sleep 3"\n'})
+    clone("commit", "-q", "-A", "-m", "two")
+    clone("push")
+    daemon.kill()
+    daemon.start()
+    slow = daemon.final(clone.node())
+    assert [(job["state"], job["attempt"]) for job in slow["jobs"]] == [("passed", 1)], slow
+    assert clone("ci-status", "-r", node, "-T", "{state}\n").said.endswith("passed\n")
