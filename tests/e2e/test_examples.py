@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,18 @@ import pytest
 from harness import Clone, Repo, Served
 from harness.fixtures import PASSING, MakeDaemon
 from harness.hgcid import SPOOLED
-from harness.programs import HG, HOOK, ROOT, SEARCH_PATH
+from harness.programs import HG, HGCID, HOOK, ROOT, SEARCH_PATH, VENV
 
 EXAMPLE = ROOT / "hgrc.example"
+COMPLETIONS = [
+    (shell, folder, name.format(program))
+    for shell, folder, name in (
+        ("bash", "bash-completion/completions", "{}"),
+        ("zsh", "zsh/site-functions", "_{}"),
+        ("fish", "fish/vendor_completions.d", "{}.fish"),
+    )
+    for program in ("hgci", "hgcid")
+]
 
 
 def push_where_run_is(folder: Path, served: Served, clone: Clone, path: str) -> str:
@@ -83,6 +93,46 @@ def test_make_install_puts_everything_below_its_prefix(tmp_path: Path) -> None:
     assert "ExecStart=/opt/hgci/bin/hgcid serve" in unit
     assert "@PREFIX@" not in unit
     assert [path.name for path in tmp_path.iterdir()] == ["opt"]
+    for page in (prefix / "share" / "man").rglob("*.*"):
+        assert "\n.SH NAME\n" in page.read_text(), page
+    man = {page.name for page in (prefix / "share" / "man").rglob("*.*")}
+    assert {"hgcid.8", "hgci.1", "hgci-hook.8"} <= man
+    for shell, folder, name in COMPLETIONS:
+        script = prefix / "share" / folder / name
+        assert script.stat().st_size > 1000, script
+        if shutil.which(shell):
+            assert subprocess.run([shell, "-n", script]).returncode == 0, script
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this system has no systemd")
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    unit = tmp_path / "hgcid.service"
+    text = (ROOT / "packaging" / "hgcid.service").read_text()
+    unit.write_text(text.replace("@PREFIX@/bin", str(HGCID.parent)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if "hgcid.service" in line]
+    assert (done.returncode, said) == (0, []), done.stderr
+
+
+def test_the_extension_is_installed_as_the_readme_says(tmp_path: Path) -> None:
+    """`pip install ./hgext` where nothing is but pip: it brings its own tools to build with."""
+    target = os.environ.get("HGCI_HGEXT_TARGET", str(ROOT / "target" / "hgext"))
+    done = subprocess.run(
+        [VENV / "bin" / "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, "./hgext"],
+        cwd=ROOT,
+        env={**os.environ, "CARGO_TARGET_DIR": target},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "hgext3rd/hgci/__init__.py" in names
+    assert "hgext3rd/__init__.py" not in names
+    assert [name for name in names if name.endswith(".abi3.so")] == ["hgext3rd/hgci/_native.abi3.so"]
 
 
 @pytest.mark.parametrize("program", ["hgci-hook", "hgci-runner"])

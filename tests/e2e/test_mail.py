@@ -211,3 +211,23 @@ def test_a_merge_is_compared_with_what_it_was_merged_into(
     assert "broken: test" in told(bad)
     assert "broken: test" in told(merge(well, bad))
     assert "still failing: test" in told(merge(bad, well))
+
+
+def test_what_happens_within_a_digest_is_one_message(
+    served: Served, clone: Clone, make_daemon: MakeDaemon, smtp: Smtp
+) -> None:
+    daemon = make_daemon([Repo(served.path)], sections={"mail": mail_by(smtp.url, digest="30s")})
+    daemon.start()
+    nodes = [clone.commit({".hgci.toml": PIPELINE})]
+    clone("push")
+    nodes.append(clone.commit({"broken": "1"}))
+    clone("push")
+    for node in nodes:
+        daemon.final(node)
+    assert smtp.messages == []
+    [message] = eventually(lambda: smtp.messages, "the digest")
+    text = text_of(message)
+    assert all(node[:12] in text for node in nodes), text
+    assert re.search(r"^ +broken:? +test", text, re.MULTILINE), text
+    eventually(lambda: waiting(daemon) == 0, "the outbox to be empty")
+    assert len(smtp.messages) == 1

@@ -124,7 +124,8 @@ class Daemon:
         for name, values in self.sections.items():
             lines += ["", f"[{name}]", *rows(values)]
         for repo in self.repos:
-            values = {"name": repo.name, "path": str(repo.path), **repo.more}
+            named = {"name": repo.name} if repo.name else {}
+            values = {**named, "path": str(repo.path), **repo.more}
             lines += ["", "[[repo]]", *rows(values)]
         for pool in self.pools:
             values = {
