@@ -120,7 +120,17 @@ def test_the_extension_is_installed_as_the_readme_says(tmp_path: Path) -> None:
     """`pip install ./hgext` where nothing is but pip: it brings its own tools to build with."""
     target = os.environ.get("HGCI_HGEXT_TARGET", str(ROOT / "target" / "hgext"))
     done = subprocess.run(
-        [VENV / "bin" / "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, "./hgext"],
+        [
+            VENV / "bin" / "python",
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--wheel-dir",
+            tmp_path,
+            "./hgext",
+        ],
         cwd=ROOT,
         env={**os.environ, "CARGO_TARGET_DIR": target},
         capture_output=True,
@@ -132,7 +142,9 @@ def test_the_extension_is_installed_as_the_readme_says(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "hgext3rd/hgci/__init__.py" in names
     assert "hgext3rd/__init__.py" not in names
-    assert [name for name in names if name.endswith(".abi3.so")] == ["hgext3rd/hgci/_native.abi3.so"]
+    assert [name for name in names if name.endswith(".abi3.so")] == [
+        "hgext3rd/hgci/_native.abi3.so"
+    ]
 
 
 @pytest.mark.parametrize("program", ["hgci-hook", "hgci-runner"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,3 +88,38 @@ def test_a_log_is_followed_across_a_restart_of_the_daemon(
     lines = [line for line in (said + rest.decode()).splitlines() if "ci: waiting" not in line]
     assert lines[1:] == ["started", "ended"]
     assert daemon.final(node)["state"] == "passed"
+
+
+HUGE = 200_000_000
+
+
+def peak_of(process: subprocess.Popen[bytes]) -> int:
+    """The most KiB that a process had in memory; 0 when it has ended."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+)", status)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("transport", ["here", "ssh"])
+def test_a_huge_log_of_few_lines_goes_through_and_is_held_in_nobodys_memory(
+    transport: str, served: Served, clone: Clone, daemon: Daemon, alice: Hg, room: Path
+) -> None:
+    # Lines of ten million bytes.
+    step = f"head -c {HUGE} /dev/zero | tr '\\\\0' x | fold -w 10000000; echo; echo the end"
+    node = clone.commit({".hgci.toml": f'version = 1\n[job.test]\nrun = "{step}"\n'})
+    clone("push")
+    assert daemon.final(node)["state"] == "passed"
+    with reached(transport, served, alice, room) as (where, options):
+        process = alice.start("ci-log", "-r", node, *options, "test", cwd=where)
+        assert process.stdout is not None
+        counted, rest, peak = 0, b"", 0
+        while part := process.stdout.read(1 << 20):
+            counted += part.count(b"x")
+            rest = (rest + part)[-200:]
+            peak = peak_of(process) or peak
+        assert process.wait() == 0
+    assert counted >= HUGE
+    assert rest.endswith(b"\nthe end\n")
+    assert daemon.process is not None
+    assert 0 < peak_of(daemon.process) < 100_000, "KiB of the daemon"
+    assert 0 < peak < 150_000, "KiB of hg"
