@@ -22,6 +22,7 @@ use crate::scheduler::Scheduler;
 use crate::store::Store;
 use crate::sweep::SweepStatus;
 use crate::token::Tokens;
+use crate::troubles::Troubles;
 use crate::web::Access;
 
 /// Everything that a request may need.
@@ -40,6 +41,8 @@ pub struct App {
     pub failure: StoreFailure,
     /// What was lost lately.
     pub losses: Arc<Losses>,
+    /// What does not work of repositories now.
+    pub troubles: Arc<Troubles>,
     /// The store, for reading.
     pub store: Arc<Store>,
     /// This daemon's name in results logs.

@@ -54,6 +54,9 @@ fn print(status: &DaemonStatus, out: &mut impl Write) -> io::Result<()> {
     for loss in &status.losses {
         writeln!(out, "{} ago: {}", ago(loss.at), loss.what)?;
     }
+    for trouble in &status.troubles {
+        writeln!(out, "{}: {}", trouble.repo, trouble.what)?;
+    }
     if status.draining {
         writeln!(out, "draining: finishes what runs, starts nothing")?;
     }

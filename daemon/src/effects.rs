@@ -13,7 +13,7 @@ use crate::intake::Intake;
 use crate::losses::Losses;
 use crate::publish::Publish;
 use crate::rebuild;
-use crate::scheduler::{Done, Effects, Scheduler};
+use crate::scheduler::{Effects, Scheduler};
 
 /// Why the store fails, while it does.
 pub type StoreFailure = Arc<RwLock<Option<String>>>;
@@ -60,8 +60,8 @@ impl Effects for Router {
         }
     }
 
-    fn once_published(&mut self, repo: String, done: Done) {
-        let _stopping = self.publisher.send(Publish::Barrier { repo, done });
+    fn once_published(&mut self, done: Box<dyn FnOnce() + Send>) {
+        let _stopping = self.publisher.send(Publish::Barrier(done));
     }
 
     fn store_fails(&mut self, why: Option<&str>) {

@@ -38,6 +38,7 @@ pub mod store;
 mod sweep;
 mod telling;
 mod token;
+mod troubles;
 mod web;
 
 pub use scheduler::{Part, Records};

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use hgci_results::{Error, Place, Writer};
 use tokio::sync::oneshot;
 
 use crate::config::Names;
-use crate::scheduler::{Done, NotRecorded, Scheduler};
+use crate::scheduler::Scheduler;
+use crate::troubles::{Troubles, What};
 
 /// The most messages that are taken at once.
 const MOST: usize = 1024;
@@ -49,19 +51,16 @@ pub enum Publish {
         /// What to tell the engine.
         publication: Publication,
     },
-    /// To be called when all that came before for a repository is durable.
-    Barrier {
-        /// The repository's name.
-        repo: String,
-        /// Called.
-        done: Done,
-    },
+    /// To be called when all that came before is durable, or waits for a log that cannot be written
+    /// now.
+    Barrier(Box<dyn FnOnce() + Send>),
 }
 
 /// Starts the publisher. It ends when the last sender is gone; the receiver is told, also when it
 /// ends in another way.
 pub fn start(
     scheduler: Scheduler,
+    troubles: Arc<Troubles>,
 ) -> std::io::Result<(Sender<Publish>, oneshot::Receiver<Infallible>)> {
     let (sender, inbox) = std::sync::mpsc::channel();
     let (ends, ended) = oneshot::channel();
@@ -69,6 +68,7 @@ pub fn start(
         let _dropped_at_the_end = ends;
         Publisher {
             scheduler,
+            troubles,
             logs: BTreeMap::new(),
             names: None,
             untold: Vec::new(),
@@ -81,6 +81,7 @@ pub fn start(
 
 struct Publisher {
     scheduler: Scheduler,
+    troubles: Arc<Troubles>,
     logs: BTreeMap<String, Log>,
     /// `None` until it is said for the first time.
     names: Option<Names>,
@@ -124,26 +125,31 @@ impl Publisher {
                     Publish::Entries { repo, entries, publication } => {
                         self.log(&repo).add(entries, publication);
                     }
-                    Publish::Barrier { repo, done } => barriers.push((repo, done)),
+                    Publish::Barrier(done) => barriers.push(done),
                 }
             }
             for (repo, log) in &mut self.logs {
                 let is_gone = self.names.as_ref().is_some_and(|names| !names.has(repo));
                 if is_gone && log.dot_hg.as_os_str().is_empty() {
                     self.untold.extend(log.give_up(repo));
+                    self.troubles.clear(repo, What::Results);
                     continue;
                 }
                 self.untold.extend(log.write());
+                match &log.failure {
+                    Some(why) => {
+                        let why = format!("{}: {why}", log.results());
+                        self.troubles.set(repo, What::Results, why);
+                    }
+                    None => self.troubles.clear(repo, What::Results),
+                }
                 if is_gone {
                     // Another daemon may serve it now: the log is not to stay locked.
                     log.writer = None;
                 }
             }
             self.tell();
-            for (repo, done) in barriers {
-                let failure = self.logs.get(&repo).and_then(|log| log.failure.clone());
-                done(failure.map_or(Ok(()), |why| Err(NotRecorded(why))));
-            }
+            barriers.into_iter().for_each(|done| done());
         }
     }
 
@@ -188,6 +194,11 @@ impl Publisher {
 }
 
 impl Log {
+    /// How many results wait.
+    fn results(&self) -> usize {
+        self.waiting.iter().map(|(entries, _)| entries.len()).sum()
+    }
+
     /// Puts entries behind those that wait. While a log fails the engine asks again.
     fn add(&mut self, entries: Vec<Entry>, publication: Publication) {
         if self.failure.is_none() || self.waiting.iter().all(|(_, waits)| *waits != publication) {

@@ -26,6 +26,7 @@ use crate::hosts::{LocalPool, Pools};
 use crate::intake::{self, Intake};
 use crate::joblog::JobLogs;
 use crate::losses::Losses;
+use crate::troubles::Troubles;
 use crate::mail::{self, Links, Mailer, Pace};
 use crate::publish;
 use crate::repositories::Repositories;
@@ -126,7 +127,8 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let restored = Engine::restore_under(restraint, rules(&config), rows, least, clock.now());
     restored.lost.iter().for_each(|what| losses.say(format!("lost: {what}")));
     let failure = StoreFailure::default();
-    let (publisher, publisher_ended) = publish::start(scheduler.clone())
+    let troubles = Arc::new(Troubles::default());
+    let (publisher, publisher_ended) = publish::start(scheduler.clone(), troubles.clone())
         .map_err(|error| because("cannot start a thread")(&error))?;
     let local = local_pool(&config, &program, &scheduler)?;
     adopt(&restored.engine, &local, &scheduler);
@@ -149,9 +151,9 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         deadline: HOOK_DEADLINE,
         every: LOOK_AT_REPOSITORIES,
     };
-    let intake =
-        Intake::start(scheduler.clone(), store.clone(), losses.clone(), store_lost, settings)
-            .map_err(|error| because("cannot watch files")(&error))?;
+    let said = intake::Said { losses: losses.clone(), troubles: troubles.clone() };
+    let intake = Intake::start(scheduler.clone(), store.clone(), said, store_lost, settings)
+        .map_err(|error| because("cannot watch files")(&error))?;
     let _first = intake_cell.set(intake.clone());
 
     let (reload, reloads) = mpsc::channel(1);
@@ -165,6 +167,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         tokens,
         failure,
         losses,
+        troubles,
         daemon,
         outbox: AtomicUsize::new(0),
         mail: watch::Sender::new(mail_settings(&config)),

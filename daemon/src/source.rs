@@ -37,12 +37,28 @@ pub fn archive(repository: &Repository, node: Node, mut writer: ChunkWriter) {
     writer.finish(outcome.map(drop).map_err(io::Error::other));
 }
 
-/// Whether the same tree can be asked for as often as one likes: the changeset is gone,
-/// something of it is too large, or `hg` itself says no, as of a censored file.
-pub fn never(error: &io::Error) -> bool {
-    use hgci_repo::Error::{Hg, TooLarge, UnknownChangeset};
+/// Whether it is no use to ask for the same tree again soon: the changeset is gone, something of it is
+/// too large, `hg` itself says no, as of a censored file, or a file of the repository is missing,
+/// damaged, or not for us to read while nobody writes.
+pub fn never(repository: &Repository, error: &io::Error) -> bool {
+    use hgci_repo::Error::*;
     let why = error.get_ref().and_then(|why| why.downcast_ref());
-    matches!(why, Some(UnknownChangeset { .. } | TooLarge { .. } | Hg { .. }))
+    match why {
+        Some(UnknownChangeset { .. } | TooLarge { .. } | Hg { .. }) => true,
+        Some(NotARepository { .. } | NotAFile { .. } | Unsupported { .. }) => true,
+        Some(Corrupt { .. }) => !repository.is_locked(),
+        Some(Io { source, .. }) => {
+            use io::ErrorKind::*;
+            let is_the_files = matches!(
+                source.kind(),
+                PermissionDenied | NotFound | NotADirectory | IsADirectory | UnexpectedEof
+                    | InvalidData
+            );
+            is_the_files && !repository.is_locked()
+        }
+        // The machine's: too many open files, no memory, a disk that fails.
+        Some(Sink(_)) | None => false,
+    }
 }
 
 /// The end that is written to. Must be [`ChunkWriter::finish`]ed, or the reader sees an error.

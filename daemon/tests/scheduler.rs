@@ -25,8 +25,8 @@ impl Effects for Told {
         let _test_is_over = self.0.send(effect);
     }
 
-    fn once_published(&mut self, _repo: String, done: Done) {
-        done(Ok(()));
+    fn once_published(&mut self, done: Box<dyn FnOnce() + Send>) {
+        done();
     }
 
     fn store_fails(&mut self, why: Option<&str>) {

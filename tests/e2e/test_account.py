@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
-import subprocess
 from pathlib import Path
 
-import pytest
-
-from harness import Clone, Daemon, Repo, Served
+from harness import Clone, Repo, Served
+from harness.account import PUSHERS, give_account, needs_root
 from harness.fixtures import MakeDaemon
-from harness.programs import HGCID, SEARCH_PATH
-
-# An account that every system has, which is in the group of those who push. Nobody needs a name
-# for that.
-DAEMON = "daemon"
-PUSHERS = 64010
 
 PIPELINE = """\
 version = 1
@@ -36,34 +26,12 @@ echo kept > /tmp/kept && echo done
 """
 
 
-@pytest.fixture
-def set_up(served: Served, make_daemon: MakeDaemon, room: Path) -> Daemon:
-    """What an administrator does: a repository of a group, and an account in it."""
-    served.install("extension", room / "d" / "s")
-    subprocess.run(["chgrp", "-R", str(PUSHERS), served.path], check=True)
-    subprocess.run(["chmod", "-R", "g+rwX", served.path], check=True)
-    for folder in [served.path, *(path for path in served.path.rglob("*") if path.is_dir())]:
-        folder.chmod(0o2775)
-    (room / "srv").chmod(0o755)
-    daemon = make_daemon([Repo(served.path)])
-    shutil.chown(daemon.folder, DAEMON)
-    daemon.account = {"user": DAEMON, "group": DAEMON, "extra_groups": [PUSHERS]}
-    # Programs where everybody may run them: a checkout may lie in somebody's home.
-    programs = room / "bin"
-    programs.mkdir()
-    for name in ("hgcid", "hgci-runner"):
-        shutil.copy(HGCID.with_name(name), programs)
-    shutil.copy(shutil.which("bwrap", path=SEARCH_PATH) or "bwrap", programs)
-    daemon.program = programs / "hgcid"
-    daemon.env["PATH"] = f"{programs}:/usr/bin:/bin"
-    return daemon
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another account run something")
+@needs_root
 def test_a_daemon_with_an_account_of_its_own_does_the_main_job(
-    set_up: Daemon, served: Served, clone: Clone
+    make_daemon: MakeDaemon, served: Served, clone: Clone, room: Path
 ) -> None:
-    daemon = set_up
+    daemon = make_daemon([Repo(served.path)])
+    give_account(daemon, [served], room)
     daemon.write_config()
     checked = daemon.run("check")
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -4,12 +4,14 @@ flight of them ends or waits, and the others are served."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import Clone, Daemon, Hg, Repo, Served, eventually
+from harness.account import give_account, needs_root
 from harness.fixtures import PASSING, MakeDaemon
 from harness.hgcid import FINAL, ApiError, Pool
 from harness.leftovers import runners_of
@@ -134,17 +136,84 @@ def test_a_results_log_that_cannot_be_written_holds_up_no_other_repository(
     repos = [Repo(other.path, "gadgets"), Repo(served.path)]
     in_its_place = served.path / ".hg" / "hgci" / "results"
     in_its_place.mkdir(parents=True)
-    daemon = make_daemon(repos, [Pool(slots=2, isolation="none")]).start()
-    bad = push(clone, {".hgci.toml": PASSING})
-    eventually(lambda: str(in_its_place) in daemon.log, "a word about it")
-    # One slot is held by the runner whose verdict cannot be taken; with the other all goes on.
-    nodes = [push(other_clone, {".hgci.toml": PASSING, f"file{n}": "x"}) for n in range(5)]
-    # A runner that is not let go holds its slot for a minute: five of them would not be done.
-    rows = eventually(lambda: ended(daemon, nodes), "all builds of the other", 60)
+    daemon = make_daemon(repos, [Pool(slots=1, isolation="none")]).start()
+    bad = [push(clone, {".hgci.toml": PASSING, f"file{n}": "x"}) for n in range(3)]
+    nodes = [push(other_clone, {".hgci.toml": PASSING, f"file{n}": "x"}) for n in range(3)]
+    rows = eventually(lambda: ended(daemon, nodes), "all builds of the other")
     assert {row["state"] for row in rows} == {"passed"}
+    eventually(lambda: in_flight(daemon) == (0, 3, 0), "all runners to be let go")
+    [trouble] = status(daemon)["troubles"]
+    assert trouble["repo"] == "widgets"
+    assert trouble["what"].startswith("results wait for their log: 6: ")
+    assert str(in_its_place) in trouble["what"]
+    assert f"widgets: {trouble['what']}\n" in daemon.run("status").stdout
+    # They are not lost with the daemon.
+    daemon.kill()
+    daemon.start()
+    eventually(lambda: status(daemon)["troubles"], "the trouble to be found again")
     in_its_place.rmdir()
-    daemon.final(bad, repos[1])
+    for node in bad:
+        daemon.final(node, repos[1])
     eventually(lambda: in_flight(daemon) == (0, 0, 0), f"the end of all: {daemon.log[-3000:]}")
+    assert status(daemon)["troubles"] == []
     daemon.stop()
-    for repo, node in [(served, bad), *((other, node) for node in nodes)]:
+    for repo, node in [*((served, node) for node in bad), *((other, node) for node in nodes)]:
         assert repo.repo.status_of("-r", node)[0] == 0
+
+
+def gone(file: Path) -> None:
+    file.rename(file.with_suffix(".away"))
+
+
+def unreadable(file: Path) -> None:
+    file.chmod(0o600)
+
+
+@pytest.mark.parametrize("spoil", [gone, pytest.param(unreadable, marks=needs_root)])
+def test_a_file_of_a_repository_that_cannot_be_read_holds_up_no_other_repository(
+    spoil: Callable[[Path], None],
+    served: Served,
+    clone: Clone,
+    other: Served,
+    other_clone: Clone,
+    make_daemon: MakeDaemon,
+    room: Path,
+) -> None:
+    repos = [Repo(other.path, "gadgets"), Repo(served.path)]
+    daemon = make_daemon(repos, [Pool(slots=1)])
+    if spoil is unreadable:
+        give_account(daemon, [served, other], room)
+    daemon.start()
+    assert daemon.run("drain").returncode == 0
+    bad = push(clone, {".hgci.toml": PASSING, "source": "x"})
+    good = push(other_clone, {".hgci.toml": PASSING})
+    file = served.path / ".hg" / "store" / "data" / "source.i"
+    assert file.exists()
+    spoil(file)
+    assert daemon.run("drain", "--undo").returncode == 0
+    assert daemon.final(good, repos[0])["state"] == "passed"
+    # Tried again, in case that it was the machine's, and for no longer than that.
+    [job] = daemon.final(bad, repos[1])["jobs"]
+    assert (job["state"], job["attempt"]) == ("errored", 3)
+    assert "no source tree: " in job["why"]
+    named = {gone: f"{served.path} looks corrupt: no revision", unreadable: str(file)}
+    assert named[spoil] in job["why"]
+
+
+@needs_root
+def test_what_cannot_be_taken_in_of_a_repository_is_told_and_taken_in_later(
+    served: Served, clone: Clone, make_daemon: MakeDaemon, room: Path
+) -> None:
+    daemon = make_daemon([Repo(served.path)])
+    give_account(daemon, [served], room)
+    clone.commit({".hgci.toml": PASSING})
+    clone("push")
+    daemon.start()
+    changelog = served.path / ".hg" / "store" / "00changelog.i"
+    changelog.chmod(0o600)
+    node = push(clone, {"two": "2"})
+    trouble = eventually(lambda: status(daemon)["troubles"], "word of it")[0]
+    assert (trouble["repo"], str(changelog) in trouble["what"]) == ("widgets", True), trouble
+    changelog.chmod(0o664)
+    assert daemon.final(node)["state"] == "passed"
+    assert status(daemon)["troubles"] == []

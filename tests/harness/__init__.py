@@ -5,6 +5,7 @@
 - `people`: accounts that run hg, and their repositories
 - `serving`: a repository behind a path, ssh, `hg serve` or WSGI
 - `hgcid`: the daemon, its configuration and its API
+- `account`: a daemon that is not root
 - `smtp`: a mail server with STARTTLS and authentication
 - `places`: folders in build/
 - `leftovers`: processes and folders that should be gone

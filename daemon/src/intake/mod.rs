@@ -47,6 +47,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Names;
 use crate::losses::Losses;
+use crate::troubles::Troubles;
 use crate::scheduler::{NotRecorded, Scheduler, Turn};
 use crate::store::Store;
 
@@ -102,7 +103,7 @@ pub struct Intake {
 struct Inner {
     scheduler: Scheduler,
     store: Arc<Store>,
-    losses: Arc<Losses>,
+    said: Said,
     /// The store has lost something since it was written, or before this daemon started.
     store_lost: AtomicBool,
     watch: Watch,
@@ -113,6 +114,15 @@ struct Inner {
     names: RwLock<Option<Names>>,
     /// What was to be planned before that.
     early: Mutex<Vec<Push>>,
+}
+
+/// Where it is said what went wrong.
+#[derive(Clone)]
+pub struct Said {
+    /// What was lost.
+    pub losses: Arc<Losses>,
+    /// What does not work now.
+    pub troubles: Arc<Troubles>,
 }
 
 /// What does not change while the daemon runs.
@@ -139,7 +149,7 @@ impl Intake {
     pub fn start(
         scheduler: Scheduler,
         store: Arc<Store>,
-        losses: Arc<Losses>,
+        said: Said,
         store_lost: bool,
         settings: Settings,
     ) -> std::io::Result<Intake> {
@@ -147,7 +157,7 @@ impl Intake {
         let inner = Inner {
             scheduler,
             store,
-            losses,
+            said,
             store_lost: AtomicBool::new(store_lost),
             watch: watch.clone(),
             found: Found::default(),

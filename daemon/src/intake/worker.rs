@@ -25,6 +25,7 @@ use super::{Intake, Served, late, marks};
 use crate::clock::wall_ms;
 use crate::scheduler::{NotRecorded, Records};
 use crate::store::StoreError;
+use crate::troubles::What;
 
 /// How many plans are remembered for hooks that want to tell of them.
 const REMEMBERED: usize = 64;
@@ -167,6 +168,8 @@ impl Worker {
             match tokio::time::timeout(pause, inbox.recv()).await {
                 Ok(None) => {
                     spool::leave(&self.served);
+                    let troubles = &self.intake.inner.said.troubles;
+                    troubles.clear(&self.served.policy.repo, What::Intake);
                     return;
                 }
                 Ok(Some(first)) => {
@@ -225,7 +228,7 @@ impl Worker {
 
     /// What can be done when nothing can: those who wait are told, and it is tried again soon.
     fn put_off(&mut self, wanted: Wanted, why: &str) {
-        self.failed();
+        self.failed(why);
         let Wanted { plans, hinted, looks, .. } = wanted;
         self.plans_failed(&plans, why);
         let failed = || Err(why.to_owned());
@@ -235,7 +238,9 @@ impl Worker {
     }
 
     /// Something could not be taken in.
-    fn failed(&mut self) {
+    fn failed(&mut self, why: &str) {
+        let troubles = &self.intake.inner.said.troubles;
+        troubles.set(&self.served.policy.repo, What::Intake, why.to_owned());
         self.quiet = None;
         // Hooks may have been sent away meanwhile: they get their time to leave word.
         self.left = None;
@@ -247,6 +252,7 @@ impl Worker {
 
     /// All was taken in.
     fn went_well(&mut self) {
+        self.intake.inner.said.troubles.clear(&self.served.policy.repo, What::Intake);
         (self.again, self.failures, self.unread) = (None, 0, 0);
     }
 
@@ -320,7 +326,7 @@ impl Worker {
                 self.left.get_or_insert(Left { since: Instant::now(), ends: *ends });
             }
             Err(why) => {
-                self.failed();
+                self.failed(why);
                 if self.said.as_ref() != Some(why) {
                     tracing::error!(repo, %why, "cannot take in what is new");
                 }
@@ -426,12 +432,12 @@ impl Worker {
         let hg = self.hg();
         let taken = tokio::task::spawn_blocking(move || taken::read(&hg)).await;
         let taken = taken.map_err(|error| error.to_string())?.unwrap_or_else(|error| {
-            inner.losses.say(format!("{repo}: .hg/hgci/taken cannot be read: {error}"));
+            inner.said.losses.say(format!("{repo}: .hg/hgci/taken cannot be read: {error}"));
             None
         });
         let Some(taken) = taken else {
             if stored.is_none() && Place::new(self.hg()).log().exists() {
-                inner.losses.say(format!(
+                inner.said.losses.say(format!(
                     "{repo}: what had been taken in is known nowhere; all that is there is taken as \
                      seen, and gets no build"
                 ));
@@ -532,7 +538,7 @@ impl Worker {
         if self.lost.take().is_none() && what.is_none() {
             return;
         }
-        let losses = &self.intake.inner.losses;
+        let losses = &self.intake.inner.said.losses;
         if let Some(what) = what {
             losses.say(what);
         }

@@ -12,7 +12,7 @@ mod turn;
 use std::sync::mpsc;
 
 use hgci_core::engine::{Engine, Event, Reply};
-use hgci_core::{AttemptKey, BuildId};
+use hgci_core::AttemptKey;
 use tokio::sync::{oneshot, watch};
 
 use crate::store::Store;
@@ -114,23 +114,13 @@ impl Scheduler {
         given.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// Like [`Scheduler::event`] for an event about a build, and what was published up to it is
-    /// durable in the results log of that build's repository.
-    pub async fn event_published(
-        &self,
-        build: BuildId,
-        event: Event,
-    ) -> Result<Reply, NotRecorded> {
+    /// Like [`Scheduler::event`], and what was published up to it is durable in the results logs that
+    /// can be written.
+    pub async fn event_published(&self, event: Event) -> Result<Reply, NotRecorded> {
         let (answer, given) = oneshot::channel();
         self.send(Message::Act(Box::new(move |turn| {
-            let repo = turn.engine().build(build).map(|row| row.repo.clone());
             let reply = turn.step(event);
-            let done = move |outcome: Result<(), _>| drop(answer.send(outcome.map(|()| reply)));
-            match repo {
-                Some(repo) => turn.once_published(repo, done),
-                // It is over: its end was published before it left.
-                None => turn.once_durable(done),
-            }
+            turn.once_published(move |outcome| drop(answer.send(outcome.map(|()| reply))));
         })));
         given.await.unwrap_or_else(|_| Err(stopping()))
     }

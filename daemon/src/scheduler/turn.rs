@@ -39,9 +39,9 @@ pub trait Effects: Send {
     /// Carries one out. It was made durable before; it may be asked for again.
     fn carry_out(&mut self, effect: Effect);
 
-    /// Calls `done` when all results of a repository that were published before are in its log,
-    /// or with the reason why they are not.
-    fn once_published(&mut self, repo: String, done: Done);
+    /// Calls `done` when all results that were published before are in their logs, but for logs that
+    /// cannot be written now.
+    fn once_published(&mut self, done: Box<dyn FnOnce() + Send>);
 
     /// The store fails, or works again (`None`).
     fn store_fails(&mut self, why: Option<&str>);
@@ -68,8 +68,8 @@ pub struct Turn<'a> {
 
 enum When {
     Durable,
-    /// In the results log of this repository, too.
-    Published(String),
+    /// In the results logs, too.
+    Published,
 }
 
 impl Turn<'_> {
@@ -107,14 +107,13 @@ impl Turn<'_> {
         self.once.push((When::Durable, Box::new(done)));
     }
 
-    /// Calls `done` when the turn is durable and what was published of a repository is in its
-    /// results log.
+    /// Calls `done` when the turn is durable and what it published is in its results log. Where that
+    /// cannot be written now the store is enough: it keeps what is to be written until it is.
     pub fn once_published(
         &mut self,
-        repo: String,
         done: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
     ) {
-        self.once.push((When::Published(repo), Box::new(done)));
+        self.once.push((When::Published, Box::new(done)));
     }
 }
 
@@ -287,7 +286,7 @@ impl Loop {
         for (when, done) in once {
             match when {
                 When::Durable => done(Ok(())),
-                When::Published(repo) => self.effects.once_published(repo, done),
+                When::Published => self.effects.once_published(Box::new(move || done(Ok(())))),
             }
         }
         questions.into_iter().for_each(|question| question(&self.engine, &self.store));

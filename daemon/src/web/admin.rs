@@ -54,6 +54,18 @@ pub struct DaemonStatus {
     /// What was lost in the last 30 days, the oldest first.
     #[serde(default)]
     pub losses: Vec<LossStatus>,
+    /// What does not work of repositories now.
+    #[serde(default)]
+    pub troubles: Vec<TroubleStatus>,
+}
+
+/// Something that does not work of a repository, of [`DaemonStatus`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TroubleStatus {
+    /// The repository.
+    pub repo: String,
+    /// What does not work, and why.
+    pub what: String,
 }
 
 /// Something that was lost, of [`DaemonStatus`].
@@ -105,6 +117,9 @@ pub async fn status(
     let losses = app.losses.shown().into_iter();
     status.losses =
         losses.map(|loss| LossStatus { at: loss.at_ms as f64 / 1000.0, what: loss.what }).collect();
+    let troubles = app.troubles.shown().into_iter();
+    status.troubles =
+        troubles.map(|trouble| TroubleStatus { repo: trouble.repo, what: trouble.what }).collect();
     Ok(Json(status))
 }
 

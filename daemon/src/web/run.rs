@@ -71,6 +71,7 @@ pub async fn source(
     let served = app.intake.served(&repo).map_err(Failure::later)?;
     let (writer, mut chunks) = source::channel();
     let (say, why) = oneshot::channel();
+    let of = served.clone();
     tokio::task::spawn_blocking(move || {
         let _caller_left = say.send(source::why_hg(&served.repository));
         source::archive(&served.repository, node, writer);
@@ -78,7 +79,7 @@ pub async fn source(
     // What fails at once is an answer of its own; what fails later breaks the stream off.
     let first = match chunks.recv().await {
         Some(Ok(first)) => first,
-        Some(Err(error)) if source::never(&error) => {
+        Some(Err(error)) if source::never(&of.repository, &error) => {
             return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error));
         }
         Some(Err(error)) => return Err(Failure::ours(error)),
@@ -135,7 +136,7 @@ pub async fn verdict(
 ) -> Result<Json<serde_json::Value>, Failure> {
     let again = ended.clone();
     let event = Event::Ended { attempt, instance: ended.instance, verdict: ended.verdict };
-    let reply = app.scheduler.event_published(attempt.job.build, event).await?;
+    let reply = app.scheduler.event_published(event).await?;
     app.logs.finished(attempt);
     match reply {
         Reply::Accepted | Reply::Repeated => Ok(Json(serde_json::json!({}))),
