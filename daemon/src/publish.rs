@@ -2,10 +2,12 @@
 //! all that waits.
 //!
 //! What cannot be written now is kept and tried again, in order; the engine's rows bring it back
-//! after a restart. Writing twice is harmless, since the log knows what it has.
+//! after a restart. Writing twice is harmless, since the log knows what it has. A log that is not
+//! what it was is given back what the store's history has of it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -17,7 +19,10 @@ use hgci_results::{Error, Place, Writer};
 use tokio::sync::oneshot;
 
 use crate::config::Names;
+use crate::losses::Losses;
+use crate::restore;
 use crate::scheduler::Scheduler;
+use crate::store::Store;
 use crate::troubles::{Troubles, What};
 
 /// The most messages that are taken at once.
@@ -51,37 +56,43 @@ pub enum Publish {
         /// What to tell the engine.
         publication: Publication,
     },
+    /// Look whether the log is still what it was.
+    Look {
+        /// The repository's name.
+        repo: String,
+    },
     /// To be called when all that came before is durable, or waits for a log that cannot be written
     /// now.
     Barrier(Box<dyn FnOnce() + Send>),
 }
 
+/// What the publisher works with.
+pub struct Around {
+    /// Told what is written.
+    pub scheduler: Scheduler,
+    /// Its history.
+    pub store: Arc<Store>,
+    /// Where it is said what was lost.
+    pub losses: Arc<Losses>,
+    /// Where it is said what cannot be written.
+    pub troubles: Arc<Troubles>,
+}
+
 /// Starts the publisher. It ends when the last sender is gone; the receiver is told, also when it
 /// ends in another way.
-pub fn start(
-    scheduler: Scheduler,
-    troubles: Arc<Troubles>,
-) -> std::io::Result<(Sender<Publish>, oneshot::Receiver<Infallible>)> {
+pub fn start(around: Around) -> std::io::Result<(Sender<Publish>, oneshot::Receiver<Infallible>)> {
     let (sender, inbox) = std::sync::mpsc::channel();
     let (ends, ended) = oneshot::channel();
     std::thread::Builder::new().name("publisher".into()).spawn(move || {
         let _dropped_at_the_end = ends;
-        Publisher {
-            scheduler,
-            troubles,
-            logs: BTreeMap::new(),
-            names: None,
-            untold: Vec::new(),
-            tell_at: None,
-        }
-        .run(&inbox);
+        Publisher { around, logs: BTreeMap::new(), names: None, untold: Vec::new(), tell_at: None }
+            .run(&inbox);
     })?;
     Ok((sender, ended))
 }
 
 struct Publisher {
-    scheduler: Scheduler,
-    troubles: Arc<Troubles>,
+    around: Around,
     logs: BTreeMap<String, Log>,
     /// `None` until it is said for the first time.
     names: Option<Names>,
@@ -101,6 +112,10 @@ struct Log {
     not_before: Option<(Instant, Duration)>,
     /// Why it fails.
     failure: Option<String>,
+    /// The file as it was left, by device, number and size: it only grows, and by us alone.
+    left: Option<(u64, u64, u64)>,
+    /// It may not be what it was: it is compared with the store's history before anything is written.
+    doubt: bool,
 }
 
 impl Publisher {
@@ -125,6 +140,11 @@ impl Publisher {
                     Publish::Entries { repo, entries, publication } => {
                         self.log(&repo).add(entries, publication);
                     }
+                    Publish::Look { repo } => {
+                        if let Some(log) = self.logs.get_mut(&repo) {
+                            log.look();
+                        }
+                    }
                     Publish::Barrier(done) => barriers.push(done),
                 }
             }
@@ -132,16 +152,16 @@ impl Publisher {
                 let is_gone = self.names.as_ref().is_some_and(|names| !names.has(repo));
                 if is_gone && log.dot_hg.as_os_str().is_empty() {
                     self.untold.extend(log.give_up(repo));
-                    self.troubles.clear(repo, What::Results);
+                    self.around.troubles.clear(repo, What::Results);
                     continue;
                 }
-                self.untold.extend(log.write());
+                self.untold.extend(log.write(&self.around, repo));
                 match &log.failure {
                     Some(why) => {
                         let why = format!("{}: {why}", log.results());
-                        self.troubles.set(repo, What::Results, why);
+                        self.around.troubles.set(repo, What::Results, why);
                     }
-                    None => self.troubles.clear(repo, What::Results),
+                    None => self.around.troubles.clear(repo, What::Results),
                 }
                 if is_gone {
                     // Another daemon may serve it now: the log is not to stay locked.
@@ -161,7 +181,7 @@ impl Publisher {
         let now = Instant::now();
         if *self.tell_at.get_or_insert(now + TELL_AFTER) <= now {
             for publication in self.untold.drain(..) {
-                self.scheduler.tell(Event::Published(publication));
+                self.around.scheduler.tell(Event::Published(publication));
             }
             self.tell_at = None;
         }
@@ -176,7 +196,7 @@ impl Publisher {
             let log = self.log(&repo);
             if (&log.dot_hg, &log.origin) != (&dot_hg, &origin) {
                 (log.dot_hg, log.origin, log.writer) = (dot_hg, origin, None);
-                log.not_before = None;
+                (log.not_before, log.left, log.doubt) = (None, None, true);
             }
         }
     }
@@ -189,6 +209,8 @@ impl Publisher {
             waiting: VecDeque::new(),
             not_before: None,
             failure: None,
+            left: None,
+            doubt: false,
         })
     }
 }
@@ -207,8 +229,8 @@ impl Log {
     }
 
     /// Writes all that waits, unless it failed just now; returns what is written.
-    fn write(&mut self) -> Vec<Publication> {
-        if self.waiting.is_empty() {
+    fn write(&mut self, around: &Around, repo: &str) -> Vec<Publication> {
+        if self.waiting.is_empty() && !self.doubt {
             (self.not_before, self.failure) = (None, None);
             return Vec::new();
         }
@@ -217,7 +239,18 @@ impl Log {
         }
         let entries: Vec<Entry> =
             self.waiting.iter().flat_map(|(entries, _)| entries.iter().cloned()).collect();
-        match self.append(&entries) {
+        let compared = if self.doubt { self.compare(around, repo) } else { Ok(()) };
+        let appended = match compared {
+            Ok(()) if entries.is_empty() => Ok(()),
+            Ok(()) => self.append(&entries),
+            Err(why) => Err(why),
+        };
+        if appended.is_ok() && self.doubt {
+            // It was replaced while it was appended to.
+            return self.write(around, repo);
+        }
+        self.left = self.identity();
+        match appended {
             Ok(()) => {
                 (self.not_before, self.failure) = (None, None);
                 self.waiting.drain(..).map(|(_, publication)| publication).collect()
@@ -246,22 +279,66 @@ impl Log {
         given_up
     }
 
-    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
+    /// The writer, opened where it is not.
+    fn writer(&mut self) -> Result<&mut Writer, String> {
         if self.dot_hg.as_os_str().is_empty() {
             return Err("the repository is not served now".into());
         }
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => {
+                let place = Place::new(&self.dot_hg);
+                let writer = Writer::open(&place, &self.origin).map_err(|e| e.to_string())?;
+                writer.notes().iter().for_each(|note| tracing::warn!("{note}"));
+                let log = place.log();
+                let damage = writer.damage();
+                damage.iter().for_each(|damage| tracing::error!("{}: {damage}", log.display()));
+                Ok(none.insert(writer))
+            }
+        }
+    }
+
+    /// Which file the log is, and how long it is.
+    fn identity(&self) -> Option<(u64, u64, u64)> {
+        let about = std::fs::symlink_metadata(Place::new(&self.dot_hg).log()).ok()?;
+        Some((about.dev(), about.ino(), about.len()))
+    }
+
+    /// Doubts a log that is another one, or shorter, than when we left it.
+    fn look(&mut self) {
+        let Some((dev, ino, len)) = self.left else { return };
+        let same = self.identity().is_some_and(|now| (now.0, now.1) == (dev, ino) && now.2 >= len);
+        if !same {
+            (self.writer, self.left, self.doubt) = (None, None, true);
+        }
+    }
+
+    /// Gives a log that is not what it was what the store's history has of it.
+    fn compare(&mut self, around: &Around, repo: &str) -> Result<(), String> {
+        let place = Place::new(&self.dot_hg);
+        self.doubt = false;
+        if !restore::has_lost(&around.store, &place, repo) {
+            return Ok(());
+        }
+        let writer = self.writer()?;
+        match restore::restore(&around.store, writer, repo) {
+            Ok(0) => {}
+            Ok(records) => around.losses.say(format!(
+                "{repo}: {} had lost results; {records} records are there again, from the store's \
+                 history",
+                place.log().display()
+            )),
+            Err(error) => {
+                (self.writer, self.doubt) = (None, true);
+                return Err(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entries: &[Entry]) -> Result<(), String> {
         for try_again in [true, false] {
-            let writer = match &mut self.writer {
-                Some(writer) => writer,
-                none => {
-                    let place = Place::new(&self.dot_hg);
-                    let writer = Writer::open(&place, &self.origin).map_err(|e| e.to_string())?;
-                    writer.notes().iter().for_each(|note| tracing::warn!("{note}"));
-                    writer.damage().iter().for_each(|damage| tracing::error!("{damage}"));
-                    none.insert(writer)
-                }
-            };
-            match writer.append(entries) {
+            match self.writer()?.append(entries) {
                 Ok(appended) => {
                     if let Some(error) = appended.index {
                         tracing::warn!(%error, "the index of a results log is behind");
@@ -269,7 +346,7 @@ impl Log {
                     return Ok(());
                 }
                 Err(Error::Replaced { .. } | Error::Broken { .. }) if try_again => {
-                    self.writer = None;
+                    (self.writer, self.doubt) = (None, true);
                 }
                 Err(error) => {
                     self.writer = None;

@@ -26,13 +26,13 @@ use crate::hosts::{LocalPool, Pools};
 use crate::intake::{self, Intake};
 use crate::joblog::JobLogs;
 use crate::losses::Losses;
-use crate::troubles::Troubles;
 use crate::mail::{self, Links, Mailer, Pace};
 use crate::publish;
 use crate::repositories::Repositories;
 use crate::scheduler::{Loop, Records, Scheduler};
 use crate::store::{self, Opened, Store};
 use crate::token::Tokens;
+use crate::troubles::Troubles;
 use crate::web::{Access, READERS};
 use crate::{disk, listen, notify, rebuild, reload, sweep, telling};
 
@@ -128,8 +128,14 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     restored.lost.iter().for_each(|what| losses.say(format!("lost: {what}")));
     let failure = StoreFailure::default();
     let troubles = Arc::new(Troubles::default());
-    let (publisher, publisher_ended) = publish::start(scheduler.clone(), troubles.clone())
-        .map_err(|error| because("cannot start a thread")(&error))?;
+    let around = publish::Around {
+        scheduler: scheduler.clone(),
+        store: store.clone(),
+        losses: losses.clone(),
+        troubles: troubles.clone(),
+    };
+    let (publisher, publisher_ended) =
+        publish::start(around).map_err(|error| because("cannot start a thread")(&error))?;
     let local = local_pool(&config, &program, &scheduler)?;
     adopt(&restored.engine, &local, &scheduler);
     let pools = Pools::start(local, tokens.clone(), scheduler.clone())
@@ -151,7 +157,11 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         deadline: HOOK_DEADLINE,
         every: LOOK_AT_REPOSITORIES,
     };
-    let said = intake::Said { losses: losses.clone(), troubles: troubles.clone() };
+    let said = intake::Said {
+        losses: losses.clone(),
+        troubles: troubles.clone(),
+        publisher: publisher.clone(),
+    };
     let intake = Intake::start(scheduler.clone(), store.clone(), said, store_lost, settings)
         .map_err(|error| because("cannot watch files")(&error))?;
     let _first = intake_cell.set(intake.clone());

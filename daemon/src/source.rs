@@ -51,7 +51,11 @@ pub fn never(repository: &Repository, error: &io::Error) -> bool {
             use io::ErrorKind::*;
             let is_the_files = matches!(
                 source.kind(),
-                PermissionDenied | NotFound | NotADirectory | IsADirectory | UnexpectedEof
+                PermissionDenied
+                    | NotFound
+                    | NotADirectory
+                    | IsADirectory
+                    | UnexpectedEof
                     | InvalidData
             );
             is_the_files && !repository.is_locked()

@@ -2,17 +2,21 @@
 //!
 //! It is what keeps a setting for the whole machine from touching private clones.
 
-use std::fs::{self, File};
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::FOLDER;
+use crate::folder::Folder;
 
 /// The mark's name in the folder `.hg/hgci`.
 pub const FILE: &str = "adopted";
+
+/// Its name until it is whole.
+const FRESH: &str = "adopted.new";
 
 const MAX_BYTES: u64 = 16 << 10;
 
@@ -27,12 +31,9 @@ pub struct Adoption {
 
 /// The mark in the folder `hg`, where there is a readable one.
 pub fn read(hg: &Path) -> Option<Adoption> {
-    let path = hg.join(FOLDER).join(FILE);
-    let mut options = File::options();
-    // A fifo in its place must not make a push wait.
-    let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let file = Folder::open(hg, &[]).and_then(|folder| folder.file(FILE.as_ref(), false));
     let mut text = String::new();
-    file.open(path).ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    file.ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -41,26 +42,25 @@ pub fn write(hg: &Path, adoption: &Adoption) -> io::Result<()> {
     if read(hg).as_ref() == Some(adoption) {
         return Ok(());
     }
-    let path = hg.join(FOLDER).join(FILE);
-    let fresh = path.with_extension("new");
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("write {}: {e}", path.display()));
+    let (name, fresh) = (FILE.as_ref(), FRESH.as_ref());
     let result = (|| {
         let mut text = serde_json::to_vec(adoption)?;
         text.push(b'\n');
-        let _ = fs::remove_file(&fresh);
-        let mut options = File::options();
-        let mut file = options.write(true).create_new(true).mode(0o644).open(&fresh)?;
+        let folder = Folder::open(hg, &[])?;
+        let _ = folder.remove(fresh);
+        let mut file = folder.create(fresh)?;
         file.write_all(&text)?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.sync_all()?;
-        fs::rename(&fresh, &path)
+        folder.rename(fresh, name)
     })();
-    result.map_err(named)
+    let path = hg.join(FOLDER).join(FILE);
+    result.map_err(|e| io::Error::new(e.kind(), format!("write {}: {e}", path.display())))
 }
 
 /// Takes the mark away: the daemon does not serve this repository any more.
 pub fn remove(hg: &Path) -> io::Result<()> {
-    match fs::remove_file(hg.join(FOLDER).join(FILE)) {
+    match Folder::open(hg, &[]).and_then(|folder| folder.remove(FILE.as_ref())) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }

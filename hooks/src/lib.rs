@@ -8,10 +8,12 @@
 //! - [`hint`]: what the variables of a hook say
 //! - [`spool`]: files for a daemon that does not answer
 //! - [`adoption`]: the mark that a daemon leaves in a repository that it serves
+//! - [`folder`]: the folders of all that, by handle
 //! - [`hgrc`]: the one setting that is read from a repository's own hgrc
 
 pub mod adoption;
 mod deliver;
+pub mod folder;
 pub mod hgrc;
 pub mod hint;
 pub mod repository;

@@ -22,6 +22,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::FOLDER;
+use crate::folder::Folder;
 
 /// The spool's name in the folder `.hg/hgci`.
 pub const SPOOL: &str = "spool";
@@ -86,9 +87,10 @@ pub fn folder(hg: &Path) -> PathBuf {
 /// folder of another account stays as it is.
 pub fn prepare(hg: &Path) -> Result<(), SpoolError> {
     let mode = store_mode(hg)?;
-    for path in [hg.join(FOLDER), folder(hg)] {
-        make_folder(&path, mode | STICKY)?;
-        make_sticky(&path)?;
+    for below in [&[][..], &[SPOOL]] {
+        let made = Folder::make(hg, below, mode | STICKY);
+        let made = made.map_err(|e| SpoolError::io("make", &folder(hg), e))?;
+        make_sticky(made)?;
     }
     Ok(())
 }
@@ -97,14 +99,11 @@ pub fn prepare(hg: &Path) -> Result<(), SpoolError> {
 pub fn write(hg: &Path, hint: &Hint) -> Result<PathBuf, SpoolError> {
     let path = folder(hg);
     let mode = store_mode(hg)?;
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(&path, flags, Mode::empty());
-    let spool = match open() {
-        Err(Errno::NOENT) => {
-            make_folder(&hg.join(FOLDER), mode | STICKY)?;
-            // Not sticky: a daemon of another account must be able to remove what it read.
-            make_folder(&path, mode)?;
-            open()
+    let spool = match Folder::open(hg, &[SPOOL]) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Folder::make(hg, &[], mode | STICKY)
+                // Not sticky: a daemon of another account must be able to remove what it read.
+                .and_then(|_| Folder::make(hg, &[SPOOL], mode))
         }
         other => other,
     };
@@ -118,31 +117,29 @@ pub fn write(hg: &Path, hint: &Hint) -> Result<PathBuf, SpoolError> {
         move |e: io::Error| SpoolError::io(operation, target, e)
     };
     let content = print(hint).map_err(failed("write"))?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&spool, &*fresh, flags, Mode::from_raw_mode(0o600));
-    let mut file = File::from(file.map_err(|e| SpoolError::io("create", &target, e))?);
+    let mut file = spool.create(fresh.as_ref()).map_err(failed("create"))?;
     let written = (|| {
         file.write_all(&content).map_err(failed("write"))?;
         // Readable by whoever can read the store, the daemon among them; writable by its owner.
         let readable = fs::Permissions::from_mode(mode & 0o444 | 0o600);
         file.set_permissions(readable).map_err(failed("set permissions of"))?;
         file.sync_all().map_err(failed("sync"))?;
-        rustix::fs::renameat(&spool, &*fresh, &spool, &*name)
-            .map_err(|e| failed("rename")(e.into()))?;
-        rustix::fs::fsync(&spool).map_err(|e| failed("sync the folder of")(e.into()))
+        spool.rename(fresh.as_ref(), name.as_ref()).map_err(failed("rename"))?;
+        spool.sync().map_err(failed("sync the folder of"))
     })();
     if written.is_err() {
         // A full disk: leave nothing that takes room. What cannot be removed is swept up later.
-        let _ = rustix::fs::unlinkat(&spool, &*fresh, AtFlags::empty());
+        let _ = spool.remove(fresh.as_ref());
     }
     written.map(|()| target)
 }
 
 /// Reads a spool file, whatever somebody may have put in its place.
 pub fn read(path: &Path) -> Result<Spooled, SpoolError> {
+    let (spool, name) = place_of(path).map_err(|e| SpoolError::io("open", path, e))?;
     // NONBLOCK: opening a fifo must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let file = match rustix::fs::openat(&spool, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::LOOP | Errno::NXIO) => return Err(SpoolError::NotAFile(path.to_owned())),
         Err(e) => return Err(SpoolError::io("open", path, e)),
@@ -165,11 +162,41 @@ pub fn read(path: &Path) -> Result<Spooled, SpoolError> {
     Ok(Spooled { hint, owner: meta.uid(), written_ms })
 }
 
+/// The spool that a file of it is in, and the file's name.
+fn place_of(path: &Path) -> io::Result<(Folder, &OsStr)> {
+    // HG/hgci/spool/NAME.
+    let (Some(name), Some(hg)) = (path.file_name(), path.ancestors().nth(3)) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    Ok((Folder::open(hg, &[SPOOL])?, name))
+}
+
+/// Removes a spool file.
+///
+/// # Errors
+/// As the system has them, and where the spool is not a folder any more.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let (spool, name) = place_of(path)?;
+    spool.remove(name)
+}
+
+/// Gives a spool file a name by which it is not read again, for whoever wants to know; removes it
+/// where that cannot be.
+///
+/// # Errors
+/// As [`remove`].
+pub fn set_aside(path: &Path) -> io::Result<()> {
+    let (spool, name) = place_of(path)?;
+    let aside = Path::new(name).with_extension("bad");
+    spool.rename(name, aside.as_os_str()).or_else(|_| spool.remove(name))
+}
+
 /// The paths of the oldest spool files, at most `limit` of them, oldest first. No spool, no files.
 pub fn list(hg: &Path, limit: usize) -> Result<Vec<PathBuf>, SpoolError> {
     let path = folder(hg);
+    let Some(spool) = existing(hg)? else { return Ok(Vec::new()) };
     let mut oldest = BinaryHeap::new();
-    for name in names(&path)? {
+    for name in spool.names().map_err(|e| SpoolError::io("list", &path, e))? {
         if is_spool_name(&name) {
             oldest.push(name);
             if oldest.len() > limit {
@@ -183,14 +210,15 @@ pub fn list(hg: &Path, limit: usize) -> Result<Vec<PathBuf>, SpoolError> {
 /// Removes what hooks left that died before renaming, where it was last touched before `before`.
 /// Returns how many files that were.
 pub fn sweep(hg: &Path, before: SystemTime) -> Result<usize, SpoolError> {
-    let path = folder(hg);
+    let Some(spool) = existing(hg)? else { return Ok(0) };
+    let before = before.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
     let mut swept = 0;
-    for name in names(&path)? {
+    for name in spool.names().map_err(|e| SpoolError::io("list", &folder(hg), e))? {
         let half = name.as_encoded_bytes();
         if half.starts_with(b".") && half.ends_with(b".new") {
-            let file = path.join(&name);
-            let stale = fs::symlink_metadata(&file).and_then(|meta| meta.modified());
-            if stale.is_ok_and(|time| time < before) && fs::remove_file(&file).is_ok() {
+            let about = rustix::fs::statat(&spool, &name, AtFlags::SYMLINK_NOFOLLOW);
+            if about.is_ok_and(|about| about.st_mtime < before) && spool.remove(&name).is_ok() {
                 swept += 1;
             }
         }
@@ -198,13 +226,13 @@ pub fn sweep(hg: &Path, before: SystemTime) -> Result<usize, SpoolError> {
     Ok(swept)
 }
 
-fn names(path: &Path) -> Result<impl Iterator<Item = std::ffi::OsString>, SpoolError> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => Some(entries),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(SpoolError::io("list", path, e)),
-    };
-    Ok(entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name())))
+/// The spool, where there is one.
+fn existing(hg: &Path) -> Result<Option<Folder>, SpoolError> {
+    match Folder::open(hg, &[SPOOL]) {
+        Ok(spool) => Ok(Some(spool)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(SpoolError::io("open", &folder(hg), e)),
+    }
 }
 
 fn is_spool_name(name: &OsStr) -> bool {
@@ -243,33 +271,17 @@ fn store_mode(hg: &Path) -> Result<u32, SpoolError> {
     Ok(meta.map_err(|e| SpoolError::io("stat", &store, e))?.mode() & 0o2777)
 }
 
-fn make_folder(path: &Path, mode: u32) -> Result<(), SpoolError> {
-    match fs::create_dir(path) {
-        // mkdir is subject to the umask.
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .map_err(|e| SpoolError::io("set permissions of", path, e)),
-        // Not a link to a folder: the daemon may be allowed to write where who made the link is not.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => Err(SpoolError::io("use", path, Errno::NOTDIR)),
-            Err(e) => Err(SpoolError::io("stat", path, e)),
-        },
-        Err(e) => Err(SpoolError::io("create", path, e)),
-    }
-}
-
 /// Adds the bit to a folder of ours that was made without.
-fn make_sticky(path: &Path) -> Result<(), SpoolError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(path, flags, Mode::empty());
-    let folder = File::from(folder.map_err(|e| SpoolError::io("open", path, e))?);
-    let meta = folder.metadata().map_err(|e| SpoolError::io("stat", path, e))?;
-    let is_ours = rustix::process::geteuid().as_raw() == meta.uid();
-    if meta.mode() & STICKY != 0 || !is_ours {
+fn make_sticky(folder: Folder) -> Result<(), SpoolError> {
+    let path = folder.path().to_owned();
+    let failed = |operation| move |e: Errno| SpoolError::io(operation, &path, e);
+    let about = rustix::fs::fstat(&folder).map_err(failed.clone()("stat"))?;
+    let is_ours = rustix::process::geteuid().as_raw() == about.st_uid;
+    if about.st_mode & STICKY != 0 || !is_ours {
         return Ok(());
     }
-    let mode = fs::Permissions::from_mode(meta.mode() & 0o7777 | STICKY);
-    folder.set_permissions(mode).map_err(|e| SpoolError::io("set permissions of", path, e))
+    let mode = Mode::from_raw_mode(about.st_mode & 0o7777 | STICKY);
+    rustix::fs::fchmod(&folder, mode).map_err(failed("set permissions of"))
 }
 
 /// Enough to keep two names apart; nobody's safety hangs on it.

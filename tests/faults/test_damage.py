@@ -35,6 +35,14 @@ def binary(path: Path) -> None:
     path.write_bytes(random.Random(1).randbytes(200_000))
 
 
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
 def build(clone: Clone, daemon: Daemon, name: str) -> str:
     node = clone.commit({".hgci.toml": PASSING, name: name})
     clone("push")
@@ -42,22 +50,36 @@ def build(clone: Clone, daemon: Daemon, name: str) -> str:
     return node
 
 
-@pytest.mark.parametrize("harm", [truncated, flipped, emptied, binary])
+@pytest.mark.parametrize("up", [False, True], ids=["stopped", "running"])
+@pytest.mark.parametrize("harm", [truncated, flipped, emptied, binary, zeroed, deleted])
 def test_a_damaged_results_log_is_named_and_goes_on(
-    harm: Harm, served: Served, clone: Clone, daemon: Daemon
+    harm: Harm, up: bool, served: Served, clone: Clone, daemon: Daemon
 ) -> None:
-    first = build(clone, daemon, "one")
-    build(clone, daemon, "two")
-    daemon.stop()
+    first, second = build(clone, daemon, "one"), build(clone, daemon, "two")
+    if not up:
+        daemon.stop()
     log = served.path / ".hg" / "hgci" / "results"
     harm(log)
     # Readers never fail on it: what cannot be read is as what was never there.
     assert served.repo("ci-status", "-r", first, status=None).status in {0, 3}
-    daemon.start()
+    if not up:
+        daemon.start()
     third = build(clone, daemon, "three")
+    if harm is not flipped:
+        lost = f"widgets: {log} had lost results"
+        eventually(lambda: lost in daemon.log, "a word of it")
+        losses = [loss["what"] for loss in daemon.get("/api/v1/daemon")["losses"]]
+        assert any(loss.startswith(lost) for loss in losses), losses
     daemon.stop()
     assert served.repo.status_of("-r", third)[0] == 0
-    assert str(log) in daemon.log
+    # A log is not read as a whole for damage in its middle.
+    assert str(log) in daemon.log or (harm is flipped and up)
+    if harm is not flipped:
+        # From the store's history, and each once.
+        for node in (first, second):
+            assert served.repo.status_of("-r", node)[0] == 0
+        records = served.repo("ci-status", "-r", "all()", "-T", "{state}\n").out.split()
+        assert records == ["passed"] * 3
 
 
 def test_a_lost_index_of_the_results_is_made_anew(

@@ -91,6 +91,16 @@ pub struct Damage {
     pub what: &'static str,
 }
 
+impl Damage {
+    /// Adds a damaged place to others, as one with the last where it begins where that ends.
+    pub(crate) fn join(self, places: &mut Vec<Damage>) {
+        match places.last_mut() {
+            Some(last) if last.offset + last.len == self.offset => last.len += self.len,
+            _ => places.push(self),
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "damaged at byte {}, {} bytes: {}", self.offset, self.len, self.what)

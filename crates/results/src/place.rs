@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fsync, linkat, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Error};
@@ -97,13 +98,15 @@ impl Place {
             Err(error) => return Err(error).at("create", &folder),
         }
         let model = self.model()?;
+        // What was made may have been replaced by now.
+        let made = self.handle().at("use", &folder)?;
         if let Some((user, group)) = owner(&model) {
-            ignore_refusal(chown(&folder, user, Some(group))).at("change the owner of", &folder)?;
+            ignore_refusal(fchown(&made, user, Some(group))).at("change the owner of", &folder)?;
         }
         // After chown, which clears the set-group-ID bit.
         let sticky = if self.is_own() { 0o1000 } else { 0 };
-        let mode = fs::Permissions::from_mode(model.mode() & 0o2777 | sticky);
-        fs::set_permissions(&folder, mode).at("change the mode of", &folder)
+        let mode = Mode::from_raw_mode(model.mode() & 0o2777 | sticky);
+        fchmod(&made, mode).map_err(Into::into).at("change the mode of", &folder)
     }
 
     /// Makes a new file at `path` (which must not exist yet) with owner and group of `.hg/store`,
@@ -152,10 +155,35 @@ impl Place {
         Ok(handle)
     }
 
+    /// Gives a file of the folder another name in it, in the place of what has that.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = self.handle()?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+        Ok(renameat(&folder, name(from), &folder, name(to))?)
+    }
+
+    /// Gives a file of the folder a further name in it, that nothing has.
+    pub(crate) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = self.handle()?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+        Ok(linkat(&folder, name(from), &folder, name(to), AtFlags::empty())?)
+    }
+
+    /// Removes a file of the folder, where there is one of that name.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+        let name = path.file_name().unwrap_or_default();
+        let removed =
+            self.handle().and_then(|folder| match unlinkat(&folder, name, AtFlags::empty()) {
+                Err(Errno::NOENT) => Ok(()),
+                result => Ok(result?),
+            });
+        removed.at("remove", path)
+    }
+
     /// Makes renames in the folder durable.
     pub(crate) fn sync_folder(&self) -> Result<(), Error> {
         let folder = self.folder();
-        File::open(&folder).and_then(|folder| folder.sync_all()).at("sync", &folder)
+        self.handle().and_then(|folder| Ok(fsync(folder)?)).at("sync", &folder)
     }
 
     fn model(&self) -> Result<fs::Metadata, Error> {

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use hgci_core::Node;
 use hgci_core::result::Origin;
@@ -118,6 +119,11 @@ impl Reader {
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.end.offset <= HEADER_LEN
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What is wrong with the log as a whole: its header, its length. [`Reader::records`] finds

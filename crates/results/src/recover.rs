@@ -43,7 +43,7 @@ pub(crate) fn open(place: &Place) -> Result<Opened, Error> {
             Ok(header) => return recover(file, &path, header, notes),
             Err(Error::NotALog { .. }) => {
                 let aside = unused(&path.with_extension("damaged"));
-                fs::rename(&path, &aside).at("set aside", &path)?;
+                place.rename(&path, &aside).at("set aside", &path)?;
                 notes.push(format!("{} has no readable header, set aside", aside.display()));
             }
             Err(error) => return Err(error),
@@ -82,12 +82,7 @@ pub(crate) fn lock(file: &File, path: &Path) -> Result<(), Error> {
 /// A new file in the folder, with a header; nobody sees it before it has the log's name.
 pub(crate) fn create_unnamed(place: &Place) -> Result<(File, std::path::PathBuf, Commit), Error> {
     let path = place.log().with_extension(format!("{}.new", std::process::id()));
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).at("remove", &path);
-        }
-        _ => {}
-    }
+    place.remove(&path)?;
     let file = place.create(&path)?;
     let log = LogId::random(&path)?;
     let commit = Commit::start(log);
@@ -101,8 +96,8 @@ fn create(place: &Place) -> Result<(), Error> {
     let (file, path, _) = create_unnamed(place)?;
     file.sync_all().at("sync", &path)?;
     let log = place.log();
-    let linked = fs::hard_link(&path, &log);
-    fs::remove_file(&path).at("remove", &path)?;
+    let linked = place.link(&path, &log);
+    place.remove(&path)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).at("create", &log),
         _ => place.sync_folder(),
@@ -118,7 +113,7 @@ fn remove_leftovers(place: &Place) {
         let name = name.to_string_lossy();
         if name.starts_with("results.") && name.ends_with(".new") {
             // Not removed: only room is lost.
-            let _ = fs::remove_file(entry.path());
+            let _ = place.remove(&entry.path());
         }
     }
 }
@@ -191,8 +186,11 @@ fn count_again(
                 commit.end = Mark { offset: piece.end, chain: frame.chain, log };
                 commit.frames += 1;
             }
-            Err(_) if damage.len() < 1000 => damage.extend(piece.damage()),
-            Err(_) => {}
+            Err(_) => {
+                if let Some(place) = piece.damage().filter(|_| damage.len() < 1000) {
+                    place.join(damage);
+                }
+            }
         }
     }
     damage.retain(|place| place.offset < commit.end.offset);

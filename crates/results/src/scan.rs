@@ -62,8 +62,14 @@ impl<'f> Scan<'f> {
             let pending = &self.buf[self.start..self.filled];
             if let Some(at) = pending[searched..].iter().position(|&byte| byte == DELIMITER) {
                 let stuffed = self.start..self.start + searched + at;
-                self.start = stuffed.end + 1;
-                self.offset += (searched + at + 1) as u64;
+                // A file that lost its blocks reads as zeros: together they are one damaged place.
+                let behind = &self.buf[stuffed.end + 1..self.filled];
+                let more = match stuffed.is_empty() {
+                    true => behind.iter().take_while(|&&byte| byte == DELIMITER).count(),
+                    false => 0,
+                };
+                self.start = stuffed.end + 1 + more;
+                self.offset += (searched + at + 1 + more) as u64;
                 let end = self.offset;
                 let frame = match too_long || stuffed.len() >= MAX_FRAME {
                     true => Err(TOO_LONG),

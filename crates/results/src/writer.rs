@@ -11,7 +11,7 @@ use hgci_core::result::{Entry, Origin};
 
 use crate::error::{At, Damage, Error};
 use crate::frame;
-use crate::header::{Commit, HEADER_LEN, Mark};
+use crate::header::{Commit, HEADER_LEN, Header, Mark};
 use crate::index::Indexer;
 use crate::place::Place;
 use crate::reader::record;
@@ -185,7 +185,13 @@ impl Writer {
     /// Whether the file is still the one that the path leads to, and in order.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let path = self.path.clone();
-        match (self.broken, is_at(&self.file, &path)) {
+        // Whoever cut it off, or wrote over it, has taken what is believed to be there.
+        let is_cut = self.file.metadata().is_ok_and(|about| about.len() < self.commit.end.offset);
+        let is_ours = || {
+            let header = Header::read(&self.file, &path);
+            header.is_ok_and(|header| header.commit == Some(self.commit))
+        };
+        match (self.broken || is_cut || !is_ours(), is_at(&self.file, &path)) {
             (true, _) => Err(Error::Broken { path }),
             (_, false) => Err(Error::Replaced { path }),
             _ => Ok(()),

@@ -93,3 +93,37 @@ fn every_log_that_is_set_aside_is_kept() {
     let found = reader(&repository).find(&hgci_core::Node::NULL).unwrap();
     assert_eq!(entries(&found.records), [hgci_core::result::Entry::Origin(origin())]);
 }
+
+#[test]
+fn zeros_in_the_place_of_records_are_one_damaged_place() {
+    let _turn = IN_TURN.lock().unwrap();
+    let repository = Repository::new();
+    open(&repository).append(&(0..500).map(stream).collect::<Vec<_>>()).unwrap();
+    let mut bytes = fs::read(repository.place.log()).unwrap();
+    let (from, to) = (bytes.len() / 4, bytes.len() / 2);
+    bytes[from..to].fill(0);
+    fs::write(repository.place.log(), bytes).unwrap();
+    fs::remove_file(repository.place.index()).unwrap();
+    let found = reader(&repository).find(&node(7)).unwrap();
+    // The record that the zeros begin in may be another one.
+    assert!((1..=2).contains(&found.damage.len()), "{:?}", found.damage);
+    let damaged: u64 = found.damage.iter().map(|place| place.len).sum();
+    assert!(damaged >= (to - from) as u64);
+}
+
+#[test]
+fn a_writer_notices_that_its_log_was_cut_off() {
+    let _turn = IN_TURN.lock().unwrap();
+    let repository = Repository::new();
+    let mut writer = open(&repository);
+    writer.append(&(0..50).map(stream).collect::<Vec<_>>()).unwrap();
+    let len = fs::metadata(repository.place.log()).unwrap().len();
+    fs::File::options().write(true).open(repository.place.log()).unwrap().set_len(len / 2).unwrap();
+    assert!(matches!(writer.append(&[job(1000, 0)]), Err(hgci_results::Error::Broken { .. })));
+    drop(writer);
+    let mut writer = open(&repository);
+    assert!(!writer.damage().is_empty());
+    // What it still has is known, and the rest is appended.
+    let again = writer.append(&(0..50).map(stream).collect::<Vec<_>>()).unwrap();
+    assert!(again.known > 0 && again.written > 0 && again.known + again.written == 50);
+}

@@ -47,9 +47,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Names;
 use crate::losses::Losses;
-use crate::troubles::Troubles;
+use crate::publish::Publish;
 use crate::scheduler::{NotRecorded, Scheduler, Turn};
 use crate::store::Store;
+use crate::troubles::Troubles;
 
 pub use asked::{NotDone, What};
 use found::{Found, Known};
@@ -123,6 +124,8 @@ pub struct Said {
     pub losses: Arc<Losses>,
     /// What does not work now.
     pub troubles: Arc<Troubles>,
+    /// Asked to look at results logs, when their repositories are looked at.
+    pub publisher: std::sync::mpsc::Sender<Publish>,
 }
 
 /// What does not change while the daemon runs.

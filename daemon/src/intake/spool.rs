@@ -118,7 +118,7 @@ pub fn leave(served: &Served) {
 
 /// Removes a file whose hint is recorded. Whether it is gone.
 pub fn remove(repo: &str, path: &Path) -> bool {
-    let removed = std::fs::remove_file(path);
+    let removed = spool::remove(path);
     if let Err(error) = &removed {
         // It comes again with each look, and is one push all the same.
         tracing::error!(repo, path = %path.display(), %error, "cannot remove from the spool");
@@ -128,6 +128,5 @@ pub fn remove(repo: &str, path: &Path) -> bool {
 
 /// Out of the way, but there for whoever wants to know. Whether it is.
 fn set_aside(path: &Path) -> bool {
-    let aside = path.with_extension("bad");
-    std::fs::rename(path, &aside).or_else(|_| std::fs::remove_file(path)).is_ok()
+    spool::set_aside(path).is_ok()
 }

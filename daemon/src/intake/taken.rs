@@ -5,13 +5,14 @@
 //! behind the store by what came in the last minute or so, and that is enough: what came since is
 //! taken in again, and what the results log knows the end of is not built again.
 
-use std::fs::{self, File};
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use hgci_core::engine::Trigger;
 use hgci_core::{BuildId, Node, PushId};
+use hgci_hooks::folder::Folder;
 use serde::{Deserialize, Serialize};
 
 use super::look::Seen;
@@ -51,21 +52,17 @@ pub struct Taken {
     pub damaged: usize,
 }
 
-/// The file in a share source's `.hg`.
-pub fn path(hg: &Path) -> PathBuf {
-    hg.join(hgci_hooks::FOLDER).join("taken")
-}
+/// The file in `.hg/hgci`, and its name until it is whole.
+const NAME: &str = "taken";
+const FRESH: &str = "taken.new";
 
 /// Reads it; `None` where there is none.
 pub fn read(hg: &Path) -> io::Result<Option<Taken>> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = match File::options().read(true).custom_flags(flags).open(path(hg)) {
+    let opened = Folder::open(hg, &[]).and_then(|folder| folder.file(NAME.as_ref(), false));
+    let file = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     let mut taken = Taken::default();
@@ -81,20 +78,19 @@ pub fn read(hg: &Path) -> io::Result<Option<Taken>> {
 
 /// Writes it anew, durably. Returns its size.
 pub fn write(hg: &Path, seen: &Seen, builds: &[Made]) -> io::Result<u64> {
-    let path = path(hg);
-    let fresh = path.with_extension("new");
+    let folder = Folder::open(hg, &[])?;
     let mut bytes = print(&Line::Seen(seen))?;
     for made in builds {
         bytes.extend(print(&Line::<&Seen>::Build(*made))?);
     }
-    let _none = fs::remove_file(&fresh);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let _none = folder.remove(FRESH.as_ref());
+    let mut file = folder.create(FRESH.as_ref())?;
     file.write_all(&bytes)?;
     // Whoever may enter the folder may read the repository.
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
     file.sync_all()?;
-    fs::rename(&fresh, &path)?;
-    File::open(path.parent().unwrap_or(hg))?.sync_all()?;
+    folder.rename(FRESH.as_ref(), NAME.as_ref())?;
+    folder.sync()?;
     Ok(bytes.len() as u64)
 }
 
@@ -105,8 +101,7 @@ pub fn append(hg: &Path, builds: &[Made]) -> io::Result<u64> {
     for made in builds {
         bytes.extend(print(&Line::<&Seen>::Build(*made))?);
     }
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = File::options().append(true).custom_flags(flags).open(path(hg))?;
+    let mut file = Folder::open(hg, &[])?.file(NAME.as_ref(), true)?;
     file.write_all(&bytes)?;
     Ok(bytes.len() as u64)
 }
@@ -130,7 +125,15 @@ fn parse(line: &[u8]) -> Option<Line<Seen>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
     use super::*;
+
+    fn path(hg: &Path) -> PathBuf {
+        hg.join("hgci/taken")
+    }
 
     fn made(n: u64) -> Made {
         let node = Node([n as u8; 20]);
@@ -173,6 +176,17 @@ mod tests {
             assert!(taken.damaged > 0 && left < 3, "byte {at}: {taken:?}");
             assert!(taken.builds.iter().all(|found| [made(1), made(2)].contains(found)));
         }
+    }
+
+    #[test]
+    fn nothing_is_written_or_read_where_a_link_leads() {
+        let (hg, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(elsewhere.path(), hg.path().join("hgci")).unwrap();
+        assert!(write(hg.path(), &Seen::default(), &[]).is_err());
+        fs::write(elsewhere.path().join("taken"), "").unwrap();
+        assert!(read(hg.path()).is_err() && append(hg.path(), &[made(1)]).is_err());
+        assert_eq!(fs::read(elsewhere.path().join("taken")).unwrap(), b"");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::spool::{self, Drained};
 use super::taken::{self, Made};
 use super::{Intake, Served, late, marks};
 use crate::clock::wall_ms;
+use crate::publish::Publish;
 use crate::scheduler::{NotRecorded, Records};
 use crate::store::StoreError;
 use crate::troubles::What;
@@ -301,6 +302,8 @@ impl Worker {
         let nothing_new = self.quiet.as_ref() == Some(&now);
         if nothing_new && plans.is_empty() {
             self.went_well();
+            let look = Publish::Look { repo: repo.clone() };
+            let _stopping = self.intake.inner.said.publisher.send(look);
             hinted.into_iter().for_each(|(_, teller)| teller.tell(&repo, Ok(None)));
             looks.into_iter().for_each(|done| drop(done.send(Ok(()))));
             return;

@@ -11,15 +11,15 @@ mod turn;
 
 use std::sync::mpsc;
 
-use hgci_core::engine::{Engine, Event, Reply};
 use hgci_core::AttemptKey;
+use hgci_core::engine::{Engine, Event, Reply};
 use tokio::sync::{oneshot, watch};
 
 use crate::store::Store;
 
 pub use history::{Old, Part, Slice};
 pub use records::{ArchivedBuild, RecordError, Records};
-pub use turn::{Done, Effects, Loop, Turn};
+pub use turn::{Effects, Loop, Turn};
 
 /// The store would not take it, or the daemon is stopping. The same may be sent again: a batch
 /// that was refused may be durable all the same, and the engine takes nothing twice.

@@ -109,10 +109,7 @@ impl Turn<'_> {
 
     /// Calls `done` when the turn is durable and what it published is in its results log. Where that
     /// cannot be written now the store is enough: it keeps what is to be written until it is.
-    pub fn once_published(
-        &mut self,
-        done: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
-    ) {
+    pub fn once_published(&mut self, done: impl FnOnce(Result<(), NotRecorded>) + Send + 'static) {
         self.once.push((When::Published, Box::new(done)));
     }
 }

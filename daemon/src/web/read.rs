@@ -184,7 +184,8 @@ fn final_status(
     if !newest.damage.is_empty()
         && let Some(unsaid) = app.damage.next()
     {
-        newest.damage.iter().for_each(|damage| tracing::error!(unsaid, "{damage}"));
+        let (places, first) = (newest.damage.len(), &newest.damage[0]);
+        tracing::error!(unsaid, places, "{}: {first}", log.path().display());
     }
     Ok(NodeStatus::from_log(&newest.entries, url.unwrap_or_default()))
 }

@@ -1,7 +1,6 @@
 //! Keeping the index current: the writer's side.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -160,12 +159,7 @@ impl Indexer {
         fresh.sort_unstable();
 
         let path = self.path.with_extension("idx.new");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).at("remove", &path);
-            }
-            _ => {}
-        }
+        self.place.remove(&path)?;
         let file = self.place.create(&path)?;
         let id = LogId::random(&path)?.0;
         let mut run = Run { first: 1, keys: 0 };
@@ -201,7 +195,7 @@ impl Indexer {
         let header = Header { id, log: self.log, covered: self.upto, runs };
         header.write(&file, &path)?;
         file.sync_data().at("sync", &path)?;
-        fs::rename(&path, &self.path).at("rename", &path)?;
+        self.place.rename(&path, &self.path).at("rename", &path)?;
         let index = Index { path: self.path.clone(), file, header };
         self.on_disk = Some(OnDisk { index, recent: Vec::new() });
         self.pending.clear();

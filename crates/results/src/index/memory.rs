@@ -32,7 +32,11 @@ impl Memory {
                     let node = node_in(frame.kind, frame.payload);
                     memory.keys.extend(node.map(|node| Key::new(&node, piece.offset)));
                 }
-                Err(_) if memory.damage.len() < MAX_DAMAGE => memory.damage.extend(piece.damage()),
+                Err(_) if memory.damage.len() < MAX_DAMAGE => {
+                    if let Some(place) = piece.damage() {
+                        place.join(&mut memory.damage);
+                    }
+                }
                 Err(_) => {}
             }
         }
