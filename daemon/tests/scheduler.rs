@@ -12,7 +12,7 @@ use hgci_core::push::{Lane, Push, Via};
 use hgci_core::{AttemptKey, BuildId, JobKey, JobState, Node, PushId};
 use hgcid::Records;
 use hgcid::clock::Clock;
-use hgcid::scheduler::{Done, Effects, Loop, NotRecorded, Scheduler};
+use hgcid::scheduler::{Effects, Loop, NotRecorded, Scheduler};
 use hgcid::store::{MAX_VALUE, Options, Store, Tree};
 
 const ATTEMPT: AttemptKey = AttemptKey { job: JobKey { build: BuildId(1), index: 0 }, n: 1 };
