@@ -17,8 +17,9 @@ use crate::intake::Intake;
 use crate::joblog::JobLogs;
 use crate::losses::Losses;
 use crate::metrics::Metrics;
-use crate::publish::Publish;
+use crate::publish::{Publish, Unwritten};
 use crate::scheduler::Scheduler;
+use crate::source::Unreadable;
 use crate::store::Store;
 use crate::sweep::SweepStatus;
 use crate::token::Tokens;
@@ -50,6 +51,8 @@ pub struct App {
     pub mail: tokio::sync::watch::Sender<crate::mail::Settings>,
     /// The results logs.
     pub publisher: std::sync::mpsc::Sender<Publish>,
+    /// What waits for one that cannot be written.
+    pub unwritten: Unwritten,
     /// What the configuration says now.
     pub current: RwLock<Arc<Current>>,
     /// Asks the daemon to read its configuration again.
@@ -68,6 +71,8 @@ pub struct App {
     pub look_at_disk: tokio::sync::Notify,
     /// Of results logs that people read.
     pub damage: Complaints,
+    /// Source trees that cannot be read.
+    pub unreadable: Unreadable,
     /// Set when the daemon stops: calls that wait for something are answered with what there is.
     pub stopping: tokio::sync::watch::Sender<bool>,
 }

@@ -9,7 +9,7 @@ use hgci_core::quantity::{format_duration, format_size};
 use crate::args::{Drain, Reached, Status};
 use crate::clock;
 use crate::config;
-use crate::web::{DRAIN, DaemonStatus, DrainOrder, RELOAD, STATUS};
+use crate::web::{DRAIN, DaemonStatus, DrainOrder, RELOAD, RetryStatus, STATUS, UnwrittenStatus};
 
 /// How long an administrator waits.
 const PATIENCE: Patience = Patience::Total(Duration::from_secs(30));
@@ -71,6 +71,13 @@ fn print(status: &DaemonStatus, out: &mut impl Write) -> io::Result<()> {
     for lease in &status.leases {
         let seconds = lease.seconds.map_or_else(String::new, |s| format!(", {s:.0} s left"));
         writeln!(out, "attempt {} on {}: {}{seconds}", lease.attempt, lease.host, lease.state)?;
+    }
+    for retry in &status.retries {
+        let RetryStatus { build, job, repo, seconds, why } = retry;
+        writeln!(out, "job {job} of build {build}, {repo}: tried again in {seconds:.0} s: {why}")?;
+    }
+    for UnwrittenStatus { repo, results, why } in &status.unwritten {
+        writeln!(out, "results of {repo} that cannot be written: {results}: {why}")?;
     }
     writeln!(out, "messages to send: {}", status.outbox)?;
     let Some(sweep) = &status.sweep else { return Ok(()) };

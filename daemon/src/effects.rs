@@ -60,8 +60,8 @@ impl Effects for Router {
         }
     }
 
-    fn once_published(&mut self, repo: String, done: Done) {
-        let _stopping = self.publisher.send(Publish::Barrier { repo, done });
+    fn once_published(&mut self, done: Done) {
+        let _stopping = self.publisher.send(Publish::Barrier(done));
     }
 
     fn store_fails(&mut self, why: Option<&str>) {

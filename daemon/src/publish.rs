@@ -2,21 +2,25 @@
 //! all that waits.
 //!
 //! What cannot be written now is kept and tried again, in order; the engine's rows bring it back
-//! after a restart. Writing twice is harmless, since the log knows what it has.
+//! after a restart. Writing twice is harmless, since the log knows what it has. Nobody else waits for
+//! it meanwhile: a runner that did would keep its slot from other repositories.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use hgci_core::BuildId;
 use hgci_core::engine::{Event, Publication};
 use hgci_core::result::{Entry, Origin};
 use hgci_results::{Error, Place, Writer};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::config::Names;
-use crate::scheduler::{Done, NotRecorded, Scheduler};
+use crate::scheduler::{Done, Scheduler};
 
 /// The most messages that are taken at once.
 const MOST: usize = 1024;
@@ -49,19 +53,28 @@ pub enum Publish {
         /// What to tell the engine.
         publication: Publication,
     },
-    /// To be called when all that came before for a repository is durable.
-    Barrier {
-        /// The repository's name.
-        repo: String,
-        /// Called.
-        done: Done,
-    },
+    /// To be called when all that came before is durable in its log, or known to wait for a log
+    /// that cannot be written.
+    Barrier(Done),
 }
 
-/// Starts the publisher. It ends when the last sender is gone; the receiver is told, also when it
-/// ends in another way.
+/// Results that wait for their log, by repository, where one cannot be written now.
+pub type Unwritten = Arc<Mutex<BTreeMap<String, Waiting>>>;
+
+/// Results of a repository that cannot be written now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many: ends of jobs and of builds.
+    pub results: usize,
+    /// Why.
+    pub why: String,
+}
+
+/// Starts the publisher, which keeps `unwritten` up to date. It ends when the last sender is gone; the
+/// receiver is told, also when it ends in another way.
 pub fn start(
     scheduler: Scheduler,
+    unwritten: Unwritten,
 ) -> std::io::Result<(Sender<Publish>, oneshot::Receiver<Infallible>)> {
     let (sender, inbox) = std::sync::mpsc::channel();
     let (ends, ended) = oneshot::channel();
@@ -69,6 +82,7 @@ pub fn start(
         let _dropped_at_the_end = ends;
         Publisher {
             scheduler,
+            unwritten,
             logs: BTreeMap::new(),
             names: None,
             untold: Vec::new(),
@@ -81,6 +95,7 @@ pub fn start(
 
 struct Publisher {
     scheduler: Scheduler,
+    unwritten: Unwritten,
     logs: BTreeMap<String, Log>,
     /// `None` until it is said for the first time.
     names: Option<Names>,
@@ -96,6 +111,8 @@ struct Log {
     writer: Option<Writer>,
     /// What is not written yet.
     waiting: VecDeque<(Vec<Entry>, Publication)>,
+    /// The ends of jobs and builds in it: the engine asks for some of them more than once.
+    ends: BTreeSet<(BuildId, Option<u32>)>,
     /// After a failure: not before then, and the pause that led there.
     not_before: Option<(Instant, Duration)>,
     /// Why it fails.
@@ -124,7 +141,7 @@ impl Publisher {
                     Publish::Entries { repo, entries, publication } => {
                         self.log(&repo).add(entries, publication);
                     }
-                    Publish::Barrier { repo, done } => barriers.push((repo, done)),
+                    Publish::Barrier(done) => barriers.push(done),
                 }
             }
             for (repo, log) in &mut self.logs {
@@ -140,10 +157,20 @@ impl Publisher {
                 }
             }
             self.tell();
-            for (repo, done) in barriers {
-                let failure = self.logs.get(&repo).and_then(|log| log.failure.clone());
-                done(failure.map_or(Ok(()), |why| Err(NotRecorded(why))));
-            }
+            self.say_what_waits();
+            barriers.into_iter().for_each(|done| done(Ok(())));
+        }
+    }
+
+    fn say_what_waits(&self) {
+        let failing = self.logs.iter().filter_map(|(repo, log)| {
+            let (results, why) = (log.ends.len(), log.failure.clone()?);
+            Some((repo.clone(), Waiting { results, why }))
+        });
+        let failing: BTreeMap<_, _> = failing.collect();
+        let mut said = self.unwritten.lock();
+        if *said != failing {
+            *said = failing;
         }
     }
 
@@ -181,6 +208,7 @@ impl Publisher {
             origin: Origin::default(),
             writer: None,
             waiting: VecDeque::new(),
+            ends: BTreeSet::new(),
             not_before: None,
             failure: None,
         })
@@ -191,6 +219,7 @@ impl Log {
     /// Puts entries behind those that wait. While a log fails the engine asks again.
     fn add(&mut self, entries: Vec<Entry>, publication: Publication) {
         if self.failure.is_none() || self.waiting.iter().all(|(_, waits)| *waits != publication) {
+            self.ends.extend(entries.iter().filter_map(end));
             self.waiting.push_back((entries, publication));
         }
     }
@@ -209,6 +238,7 @@ impl Log {
         match self.append(&entries) {
             Ok(()) => {
                 (self.not_before, self.failure) = (None, None);
+                self.ends.clear();
                 self.waiting.drain(..).map(|(_, publication)| publication).collect()
             }
             Err(error) => {
@@ -225,6 +255,7 @@ impl Log {
     /// as good as written, for the store's history keeps how it ended.
     fn give_up(&mut self, repo: &str) -> Vec<Publication> {
         (self.not_before, self.failure) = (None, None);
+        self.ends.clear();
         let given_up: Vec<_> = self.waiting.drain(..).map(|(_, publication)| publication).collect();
         for Publication { build, .. } in &given_up {
             tracing::warn!(
@@ -267,5 +298,14 @@ impl Log {
             }
         }
         Err("the results log is being replaced again and again".into())
+    }
+}
+
+/// Of what an entry is the end: a build, or a job of it by its place in the plan.
+fn end(entry: &Entry) -> Option<(BuildId, Option<u32>)> {
+    match entry {
+        Entry::Origin(_) => None,
+        Entry::Job(job) => Some((job.build, Some(job.index))),
+        Entry::Build(build) => Some((build.build, None)),
     }
 }

@@ -30,6 +30,7 @@ use crate::mail::{self, Links, Mailer, Pace};
 use crate::publish;
 use crate::repositories::Repositories;
 use crate::scheduler::{Loop, Records, Scheduler};
+use crate::source::Unreadable;
 use crate::store::{self, Opened, Store};
 use crate::token::Tokens;
 use crate::web::{Access, READERS};
@@ -126,7 +127,8 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let restored = Engine::restore_under(restraint, rules(&config), rows, least, clock.now());
     restored.lost.iter().for_each(|what| losses.say(format!("lost: {what}")));
     let failure = StoreFailure::default();
-    let (publisher, publisher_ended) = publish::start(scheduler.clone())
+    let unwritten = publish::Unwritten::default();
+    let (publisher, publisher_ended) = publish::start(scheduler.clone(), unwritten.clone())
         .map_err(|error| because("cannot start a thread")(&error))?;
     let local = local_pool(&config, &program, &scheduler)?;
     adopt(&restored.engine, &local, &scheduler);
@@ -169,6 +171,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         outbox: AtomicUsize::new(0),
         mail: watch::Sender::new(mail_settings(&config)),
         publisher,
+        unwritten,
         current: RwLock::new(Arc::new(Current { config: config.clone(), access })),
         reload,
         started_ms: crate::clock::wall_ms(),
@@ -178,6 +181,7 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         sweep_now: Notify::new(),
         look_at_disk: Notify::new(),
         damage: Complaints::default(),
+        unreadable: Unreadable::default(),
         stopping: watch::Sender::new(false),
     });
     let thread = Loop::new(store, restored.engine, clock, Box::new(router))

@@ -1,11 +1,16 @@
 //! The source tree of a changeset as a stream of chunks, read on a thread of its own.
 
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use axum::body::Bytes;
-use hgci_core::Node;
-use hgci_repo::{Archived, Repository};
+use hgci_core::{AttemptKey, Node};
+use hgci_repo::{Archived, NotRead, Repository};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
+
+use crate::complaints::Complaints;
 
 /// Bytes in a chunk: large enough that handing one over costs little, small enough to hold some.
 const CHUNK: usize = 128 * 1024;
@@ -28,21 +33,60 @@ pub fn why_hg(repository: &Repository) -> Option<String> {
     repository.read_by().ok()?.1
 }
 
-/// Reads the source tree of a changeset into the stream. Blocking.
-pub fn archive(repository: &Repository, node: Node, mut writer: ChunkWriter) {
+/// Reads the source tree of a changeset into the stream. Blocking. `lasting` is told why, before
+/// the stream breaks off, where it is no use to ask again soon.
+pub fn archive(
+    repository: &Repository,
+    node: Node,
+    mut writer: ChunkWriter,
+    lasting: impl FnOnce(&NotRead),
+) {
     let outcome = repository.archive(&node, &mut writer);
-    if let Ok(Archived { why: Some(why), .. }) = &outcome {
-        tracing::info!(%node, %why, "this source tree was read by hg");
+    match &outcome {
+        Ok(Archived { why: Some(why), .. }) => {
+            tracing::info!(%node, %why, "this source tree was read by hg");
+        }
+        Err(error) if error.lasts() => lasting(error),
+        _ => {}
     }
     writer.finish(outcome.map(drop).map_err(io::Error::other));
 }
 
-/// Whether the same tree can be asked for as often as one likes: the changeset is gone,
-/// something of it is too large, or `hg` itself says no, as of a censored file.
-pub fn never(error: &io::Error) -> bool {
-    use hgci_repo::Error::{Hg, TooLarge, UnknownChangeset};
-    let why = error.get_ref().and_then(|why| why.downcast_ref());
-    matches!(why, Some(UnknownChangeset { .. } | TooLarge { .. } | Hg { .. }))
+/// Source trees that are not to be had, of attempts that have been given a part of theirs: a stream
+/// can only break off, so they are told when they ask again.
+#[derive(Debug, Default)]
+pub struct Unreadable {
+    why: Mutex<VecDeque<(AttemptKey, String)>>,
+    complaints: Complaints,
+}
+
+impl Unreadable {
+    /// Attempts that are remembered: those of runners that died do not ask again.
+    const MOST: usize = 256;
+
+    /// Says in the log that a tree could not be read.
+    pub fn complain(&self, attempt: AttemptKey, repo: &str, error: &dyn Display) {
+        if let Some(unsaid) = self.complaints.next() {
+            tracing::error!(%attempt, repo, %error, unsaid, "a source tree cannot be read");
+        }
+    }
+
+    /// Remembers why the attempt has no tree.
+    pub fn add(&self, attempt: AttemptKey, why: String) {
+        let mut all = self.why.lock();
+        all.retain(|(of, _)| *of != attempt);
+        if all.len() == Unreadable::MOST {
+            all.pop_front();
+        }
+        all.push_back((attempt, why));
+    }
+
+    /// Why the attempt has none, said once.
+    pub fn take(&self, attempt: AttemptKey) -> Option<String> {
+        let mut all = self.why.lock();
+        let at = all.iter().position(|(of, _)| *of == attempt)?;
+        all.remove(at).map(|(_, why)| why)
+    }
 }
 
 /// The end that is written to. Must be [`ChunkWriter::finish`]ed, or the reader sees an error.
@@ -121,6 +165,19 @@ mod tests {
         let (writer, mut receiver) = channel();
         writer.finish(Err(io::Error::other("gone")));
         assert_eq!(collect(&mut receiver).1.unwrap().to_string(), "gone");
+    }
+
+    #[test]
+    fn why_a_tree_is_not_to_be_had_is_said_once_to_its_attempt() {
+        let key = |n| format!("1.0.{n}").parse::<AttemptKey>().unwrap();
+        let unreadable = Unreadable::default();
+        unreadable.add(key(1), "one".into());
+        unreadable.add(key(2), "two".into());
+        assert_eq!(unreadable.take(key(2)).as_deref(), Some("two"));
+        assert_eq!(unreadable.take(key(2)), None);
+        (2..2 + Unreadable::MOST as u32).for_each(|n| unreadable.add(key(n), String::new()));
+        assert_eq!(unreadable.take(key(1)), None);
+        assert_eq!(unreadable.why.lock().len(), Unreadable::MOST);
     }
 
     #[test]

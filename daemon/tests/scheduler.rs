@@ -25,7 +25,7 @@ impl Effects for Told {
         let _test_is_over = self.0.send(effect);
     }
 
-    fn once_published(&mut self, _repo: String, done: Done) {
+    fn once_published(&mut self, done: Done) {
         done(Ok(()));
     }
 

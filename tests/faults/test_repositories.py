@@ -4,6 +4,8 @@ flight of them ends or waits, and the others are served."""
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from harness import Clone, Daemon, Hg, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
 from harness.hgcid import FINAL, ApiError, Pool
 from harness.leftovers import runners_of
+from harness.results import ends_of_builds
 
 LONG = 'version = 1\n\n[job.long]\nrun = "sleep 1000"\n'
 
@@ -128,23 +131,71 @@ def test_what_is_in_flight_of_a_repository_that_cannot_be_opened_waits_for_it(
     assert (row["state"], row["build"]) == ("passed", 1)
 
 
+FOUR = "version = 1\n" + "".join(f'\n[job.{name}]\nrun = "true"\n' for name in "abcd")
+
+
+def in_its_place(folder: Path) -> None:
+    (folder / "results").mkdir()
+
+
+def read_only(folder: Path) -> None:
+    folder.chmod(0o555)
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+
+
+def writable(folder: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(folder, 0, 0)
+    folder.chmod(0o755)
+    if (folder / "results").is_dir():
+        (folder / "results").rmdir()
+
+
+@pytest.mark.parametrize("harm", [in_its_place, read_only])
 def test_a_results_log_that_cannot_be_written_holds_up_no_other_repository(
-    served: Served, clone: Clone, other: Served, other_clone: Clone, make_daemon: MakeDaemon
+    harm: Callable[[Path], None],
+    served: Served,
+    clone: Clone,
+    other: Served,
+    other_clone: Clone,
+    make_daemon: MakeDaemon,
 ) -> None:
     repos = [Repo(other.path, "gadgets"), Repo(served.path)]
-    in_its_place = served.path / ".hg" / "hgci" / "results"
-    in_its_place.mkdir(parents=True)
-    daemon = make_daemon(repos, [Pool(slots=2, isolation="none")]).start()
-    bad = push(clone, {".hgci.toml": PASSING})
-    eventually(lambda: str(in_its_place) in daemon.log, "a word about it")
-    # One slot is held by the runner whose verdict cannot be taken; with the other all goes on.
-    nodes = [push(other_clone, {".hgci.toml": PASSING, f"file{n}": "x"}) for n in range(5)]
-    # A runner that is not let go holds its slot for a minute: five of them would not be done.
-    rows = eventually(lambda: ended(daemon, nodes), "all builds of the other", 60)
+    folder = served.path / ".hg" / "hgci"
+    folder.mkdir()
+    harm(folder)
+    daemon = make_daemon(repos, [Pool(slots=1, isolation="none")])
+    daemon.hold_to_permissions()
+    daemon.start()
+    bad = [push(clone, {".hgci.toml": FOUR, f"file{n}": "x"}) for n in range(3)]
+    nodes = [push(other_clone, {".hgci.toml": PASSING, f"file{n}": "x"}) for n in range(3)]
+    # A runner that waited for the log would hold the slot for a minute: twelve of them, for long.
+    rows = eventually(lambda: ended(daemon, nodes), "all builds of the other")
     assert {row["state"] for row in rows} == {"passed"}
-    in_its_place.rmdir()
-    daemon.final(bad, repos[1])
+
+    def waiting(count: int) -> list[dict[str, Any]]:
+        said = status(daemon)
+        if said["builds"] != 3 or said["leases"] or not said["unwritten"]:
+            return []
+        return said["unwritten"] if said["unwritten"][0]["results"] == count else []
+
+    # The ends of twelve jobs and of three builds.
+    [row] = eventually(lambda: waiting(15), f"what waits: {status(daemon)}")
+    assert row["repo"] == "widgets"
+    assert str(folder) in row["why"]
+    assert "results of widgets that cannot be written: 15: " in daemon.run("status").stdout
+    # Whoever asks hears of them all the same, and so does the next daemon.
+    if harm is read_only:
+        assert {daemon.final(node, repos[1])["state"] for node in bad} == {"passed"}
+    daemon.kill()
+    daemon.start()
+    eventually(lambda: waiting(15), f"what waits: {status(daemon)}")
+    writable(folder)
     eventually(lambda: in_flight(daemon) == (0, 0, 0), f"the end of all: {daemon.log[-3000:]}")
+    assert status(daemon)["unwritten"] == []
     daemon.stop()
-    for repo, node in [(served, bad), *((other, node) for node in nodes)]:
-        assert repo.repo.status_of("-r", node)[0] == 0
+    for repo, some in [(served, bad), (other, nodes)]:
+        assert [repo.repo.status_of("-r", node)[0] for node in some] == [0, 0, 0]
+        ends = [node for node, _ in ends_of_builds(repo.path / ".hg" / "hgci" / "results")]
+        assert sorted(ends) == sorted(some)

@@ -3,12 +3,14 @@ and all others are built."""
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness import Clone, Hg, Repo, Served, eventually
+from harness import Clone, Hg, Pool, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
 from harness.programs import PYTHON
 
@@ -197,3 +199,137 @@ def test_while_somebody_writes_no_changeset_is_said_to_make_no_sense(
         holder.terminate()
         holder.communicate(timeout=60)
     assert daemon.final(date)["state"] == "failed"
+
+
+def forbid(path: Path) -> None:
+    """Nobody may read it but another account."""
+    path.chmod(0o600 if os.geteuid() == 0 else 0)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+
+
+def take_away(path: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+
+
+def put_back(path: Path) -> None:
+    away = path.with_suffix(".away")
+    if away.exists():
+        away.rename(path)
+    if os.geteuid() == 0:
+        os.chown(path, 0, 0)
+    path.chmod(0o644)
+
+
+@pytest.fixture
+def large(room: Path, admin: Hg) -> Served:
+    """A second served repository. Much of its source tree comes before the file `z`."""
+    large = Served.create(admin, room / "srv" / "large")
+    # A pool without a sandbox takes no drafts.
+    large.install("extension", room / "d" / "s", more="[phases]\nnew-commit = public\n")
+    return large
+
+
+def filelog(served: Served, name: str) -> Path:
+    return served.path / ".hg" / "store" / "data" / f"{name}.i"
+
+
+@pytest.mark.parametrize("harm", [forbid, take_away])
+def test_a_file_that_cannot_be_read_keeps_no_slot_from_other_repositories(
+    harm: Callable[[Path], None],
+    served: Served,
+    clone: Clone,
+    large: Served,
+    make_daemon: MakeDaemon,
+) -> None:
+    limits = {"free": "1MiB", "requests": 1000000, "retries": 8}
+    repos = [Repo(large.path, "large"), Repo(served.path)]
+    pools = [Pool(slots=1, isolation="none")]
+    daemon = make_daemon(repos, pools, {"limits": limits})
+    daemon.hold_to_permissions()
+    daemon.start()
+    files = {".hgci.toml": PASSING, "a": os.urandom(1 << 20), "z": "z"}
+    # hg itself may want to read it when it commits.
+    assert daemon.run("drain").returncode == 0
+    bad = [large.repo.commit({**files, "n": str(n)}) for n in range(3)]
+    eventually(lambda: all(daemon.status(node) for node in bad), "their builds")
+    harm(filelog(large, "z"))
+    assert daemon.run("drain", "--undo").returncode == 0
+    eventually(lambda: "a source tree cannot be read" in daemon.log, "a word about it")
+    good = []
+    for n in range(3):
+        good.append(clone.commit({".hgci.toml": PASSING, "n": str(n)}))
+        clone("push")
+    # A runner that is not told to let go tries for ten minutes.
+    assert {daemon.final(node, repos[1])["state"] for node in good} == {"passed"}
+
+    def retries() -> str:
+        said = daemon.run("status").stdout
+        return said if said.count("tried again in") == len(bad) else ""
+
+    said = eventually(retries, "jobs that wait for another attempt")
+    assert "large: tried again in" in said
+    assert str(large.path) in said
+    why = "Permission denied" if harm is forbid else "no revision"
+    assert said.count(why) == len(bad), said
+    assert all(daemon.status(node)["jobs"][0]["state"] == "queued" for node in bad)
+    put_back(filelog(large, "z"))
+    assert {daemon.final(node, seconds=300)["state"] for node in bad} == {"passed"}
+
+
+def test_a_file_that_stays_unreadable_ends_the_job_with_its_name(
+    served: Served, make_daemon: MakeDaemon
+) -> None:
+    limits = {"free": "1MiB", "requests": 1000000, "retries": 0}
+    daemon = make_daemon([Repo(served.path)], sections={"limits": limits}).start()
+    assert daemon.run("drain").returncode == 0
+    node = served.repo.commit({".hgci.toml": PASSING, "z": "z"})
+    eventually(lambda: daemon.status(node), "its build")
+    # A folder can be read as a file by nobody, also not by root.
+    path = filelog(served, "z")
+    take_away(path)
+    path.mkdir()
+    assert daemon.run("drain", "--undo").returncode == 0
+    row = daemon.final(node)
+    assert (row["state"], row["jobs"][0]["state"]) == ("errored", "errored")
+    assert f"no source tree: {path} is no regular file" in row["jobs"][0]["why"]
+    path.rmdir()
+    put_back(path)
+
+
+def test_a_file_that_is_missing_while_somebody_writes_is_waited_for_in_the_same_attempt(
+    served: Served, make_daemon: MakeDaemon
+) -> None:
+    limits = {"free": "1MiB", "requests": 1000000, "retries": 0}
+    daemon = make_daemon([Repo(served.path)], sections={"limits": limits}).start()
+    assert daemon.run("drain").returncode == 0
+    node = served.repo.commit({".hgci.toml": PASSING, "z": "z"})
+    eventually(lambda: daemon.status(node), "its build")
+    path = filelog(served, "z")
+    take_away(path)
+    holder = served.admin.start("debuglocks", "--set-lock", cwd=served.path)
+    try:
+        eventually((served.path / ".hg" / "store" / "lock").is_symlink, "the lock")
+        assert daemon.run("drain", "--undo").returncode == 0
+        eventually(lambda: "a source tree cannot be read" in daemon.log, "a try")
+        assert daemon.status(node)["jobs"][0]["state"] == "running"
+        put_back(path)
+        assert daemon.final(node)["state"] == "passed"
+    finally:
+        holder.terminate()
+        holder.communicate(timeout=60)
+
+
+def test_a_pipeline_that_is_a_symlink_is_said_to_be_one(
+    served: Served, clone: Clone, make_daemon: MakeDaemon
+) -> None:
+    daemon = make_daemon([Repo(served.path)]).start()
+    clone.write({"ci.toml": PASSING})
+    (clone.path / ".hgci.toml").symlink_to("ci.toml")
+    node = clone.commit({"ci.toml": PASSING})
+    clone("push")
+    row = daemon.final(node)
+    assert row["state"] == "failed"
+    why = "`.hgci.toml` is a symbolic link; it must be a regular file"
+    assert row["message"] == f".hgci.toml:1:1: {why} (put the content itself there)"
+    assert why in daemon.run("check").stdout

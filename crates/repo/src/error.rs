@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hg::errors::{HgError, IoErrorContext};
 use hg::revlog::RevlogError;
 use hgci_core::Node;
+use rustix::io::Errno;
 
 /// Why a repository could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,45 @@ pub enum Error {
 /// What reading a repository returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Why a source tree could not be had, and whether it was while somebody wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotRead {
+    /// What the last try came to.
+    pub error: Error,
+    /// Whether somebody held the store's lock, from before that try on.
+    pub locked: bool,
+}
+
+impl From<NotRead> for Error {
+    fn from(NotRead { error, .. }: NotRead) -> Error {
+        error
+    }
+}
+
+impl NotRead {
+    /// Whether the same will be said as long as nobody mends something: not what a transaction
+    /// under way explains, nor a want of descriptors or memory, nor a reader that has left.
+    pub fn lasts(&self) -> bool {
+        match &self.error {
+            Error::Io { source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::ACCESS | Errno::PERM) => true,
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => false,
+                Some(Errno::INTR | Errno::AGAIN | Errno::TIMEDOUT) => false,
+                _ => !self.locked,
+            },
+            Error::NotARepository { .. }
+            | Error::Corrupt { .. }
+            | Error::UnknownChangeset { .. } => !self.locked,
+            Error::NotAFile { .. }
+            | Error::Unsupported { .. }
+            | Error::TooLarge { .. }
+            | Error::Hg { .. } => true,
+            Error::Sink(_) => false,
+        }
+    }
+}
+
 impl Error {
     /// Whether reading anew may help, because somebody was writing: a file cut short by a strip, an
     /// index that is ahead of its data, a file that is being replaced.
@@ -143,5 +183,36 @@ impl Error {
             RevlogError::Other(error) => Error::hg(&path)(error),
             other => Error::Corrupt { path, why: other.to_string() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without anybody who writes, and with somebody.
+    fn lasts(error: impl Fn() -> Error) -> [bool; 2] {
+        [false, true].map(|locked| NotRead { error: error(), locked }.lasts())
+    }
+
+    #[test]
+    fn what_a_transaction_explains_may_pass_and_what_nobody_may_read_does_not() {
+        let path = PathBuf::from("/srv/hg/w/.hg/store/data/a.i");
+        let of = |errno: Errno| {
+            let io = || Error::Io { operation: "open", path: path.clone(), source: errno.into() };
+            lasts(io)
+        };
+        assert_eq!([Errno::ACCESS, Errno::PERM].map(of), [[true, true]; 2]);
+        assert_eq!([Errno::NOENT, Errno::IO, Errno::NOTDIR].map(of), [[true, false]; 3]);
+        assert_eq!(
+            [Errno::MFILE, Errno::NFILE, Errno::INTR, Errno::NOMEM].map(of),
+            [[false; 2]; 4]
+        );
+        assert_eq!(lasts(|| Error::NotAFile { path: path.clone() }), [true, true]);
+        let corrupt = || Error::Corrupt { path: path.clone(), why: "short".into() };
+        assert_eq!(lasts(corrupt), [true, false]);
+        let gone = || Error::UnknownChangeset { path: path.clone(), node: Node::NULL };
+        assert_eq!(lasts(gone), [true, false]);
+        assert_eq!(lasts(|| Error::Sink(io::ErrorKind::BrokenPipe.into())), [false, false]);
     }
 }

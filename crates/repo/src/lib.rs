@@ -31,7 +31,7 @@ mod visible;
 
 pub use archive::Archived;
 pub use changeset::{Changeset, Date};
-pub use error::{Error, Result};
+pub use error::{Error, NotRead, Result};
 pub use graph::Rev;
 pub use mark::{Difference, Mark};
 pub use obsstore::ObsState;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hgci_core::Node;
 
 use crate::archive::{self, Archived};
-use crate::error::{Error, Result};
+use crate::error::{Error, NotRead, Result};
 use crate::hg::{Hg, PATIENCE};
 use crate::open;
 use crate::reader::Reader;
@@ -207,7 +207,7 @@ impl Repository {
     /// # Errors
     /// What `read` returned the last time.
     pub fn read<T>(&self, mut read: impl FnMut(&Reader) -> Result<T>) -> Result<T> {
-        self.until_settled(|| self.read_once(&mut read), || true)
+        Ok(self.until_settled(|| self.read_once(&mut read), || true)?)
     }
 
     /// Streams a source tree as [`Reader::archive`] does; begins anew when something looks corrupt
@@ -215,17 +215,23 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Reader::archive`], the last time.
-    pub fn archive(&self, node: &Node, sink: &mut dyn Write) -> Result<Archived> {
+    pub fn archive(
+        &self,
+        node: &Node,
+        sink: &mut dyn Write,
+    ) -> std::result::Result<Archived, NotRead> {
         let passed_on = Cell::new(false);
         let mut sink = Noted { sink, passed_on: &passed_on };
-        let requirements = self.requirements()?.into_iter().collect();
+        let locked = self.is_locked();
+        let requirements = self.requirements().map_err(|error| NotRead { error, locked })?;
+        let requirements = requirements.into_iter().collect();
         if let Reach::Nothing(why) = revlog::reach(&requirements) {
             // Of the changelog, only this changeset is needed.
             return self.until_settled(
                 || {
                     let locked = self.is_locked();
                     archive::by_hg(&Hg::of(self, &requirements), node, &why, &mut sink)
-                        .map_err(|error| Failed { error, locked: locked || self.is_locked() })
+                        .map_err(|error| NotRead { error, locked: locked || self.is_locked() })
                 },
                 || !passed_on.get(),
             );
@@ -241,19 +247,21 @@ impl Repository {
     fn read_once<T>(
         &self,
         read: &mut dyn FnMut(&Reader) -> Result<T>,
-    ) -> std::result::Result<T, Failed> {
-        let reader = self.reader().map_err(|error| Failed { error, locked: self.is_locked() })?;
-        read(&reader).map_err(|error| Failed { error, locked: reader.is_locked() })
+    ) -> std::result::Result<T, NotRead> {
+        let locked = self.is_locked();
+        let reader =
+            self.reader().map_err(|error| NotRead { error, locked: locked || self.is_locked() })?;
+        read(&reader).map_err(|error| NotRead { error, locked: reader.is_locked() })
     }
 
     fn until_settled<T>(
         &self,
-        mut read: impl FnMut() -> std::result::Result<T, Failed>,
+        mut read: impl FnMut() -> std::result::Result<T, NotRead>,
         may_repeat: impl Fn() -> bool,
-    ) -> Result<T> {
+    ) -> std::result::Result<T, NotRead> {
         let mut pauses = SETTLE.iter();
         loop {
-            let Failed { error, locked } = match read() {
+            let NotRead { error, locked } = match read() {
                 Ok(done) => return Ok(done),
                 Err(failed) => failed,
             };
@@ -261,17 +269,10 @@ impl Repository {
             let pause = pauses.next().filter(|_| (missing || error.may_settle()) && may_repeat());
             match pause {
                 Some(pause) => thread::sleep(*pause),
-                None => return Err(error),
+                None => return Err(NotRead { error, locked }),
             }
         }
     }
-}
-
-/// Why a try came to nothing.
-struct Failed {
-    error: Error,
-    /// Whether somebody was writing, from before the try on.
-    locked: bool,
 }
 
 /// Notes whether anything went through.

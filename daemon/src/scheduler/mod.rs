@@ -115,7 +115,7 @@ impl Scheduler {
     }
 
     /// Like [`Scheduler::event`] for an event about a build, and what was published up to it is
-    /// durable in the results log of that build's repository.
+    /// durable in the results log as well, unless that cannot be written now.
     pub async fn event_published(
         &self,
         build: BuildId,
@@ -123,13 +123,13 @@ impl Scheduler {
     ) -> Result<Reply, NotRecorded> {
         let (answer, given) = oneshot::channel();
         self.send(Message::Act(Box::new(move |turn| {
-            let repo = turn.engine().build(build).map(|row| row.repo.clone());
+            let is_in_flight = turn.engine().build(build).is_some();
             let reply = turn.step(event);
             let done = move |outcome: Result<(), _>| drop(answer.send(outcome.map(|()| reply)));
-            match repo {
-                Some(repo) => turn.once_published(repo, done),
+            match is_in_flight {
+                true => turn.once_published(done),
                 // It is over: its end was published before it left.
-                None => turn.once_durable(done),
+                false => turn.once_durable(done),
             }
         })));
         given.await.unwrap_or_else(|_| Err(stopping()))

@@ -39,9 +39,9 @@ pub trait Effects: Send {
     /// Carries one out. It was made durable before; it may be asked for again.
     fn carry_out(&mut self, effect: Effect);
 
-    /// Calls `done` when all results of a repository that were published before are in its log,
-    /// or with the reason why they are not.
-    fn once_published(&mut self, repo: String, done: Done);
+    /// Calls `done` when all results that were published before are in their logs, but for those
+    /// whose log cannot be written now.
+    fn once_published(&mut self, done: Done);
 
     /// The store fails, or works again (`None`).
     fn store_fails(&mut self, why: Option<&str>);
@@ -68,8 +68,8 @@ pub struct Turn<'a> {
 
 enum When {
     Durable,
-    /// In the results log of this repository, too.
-    Published(String),
+    /// In the results log, too, unless that cannot be written.
+    Published,
 }
 
 impl Turn<'_> {
@@ -107,14 +107,10 @@ impl Turn<'_> {
         self.once.push((When::Durable, Box::new(done)));
     }
 
-    /// Calls `done` when the turn is durable and what was published of a repository is in its
-    /// results log.
-    pub fn once_published(
-        &mut self,
-        repo: String,
-        done: impl FnOnce(Result<(), NotRecorded>) + Send + 'static,
-    ) {
-        self.once.push((When::Published(repo), Box::new(done)));
+    /// Calls `done` when the turn is durable and what was published is in the results logs, but for
+    /// what waits for one that cannot be written.
+    pub fn once_published(&mut self, done: impl FnOnce(Result<(), NotRecorded>) + Send + 'static) {
+        self.once.push((When::Published, Box::new(done)));
     }
 }
 
@@ -287,7 +283,7 @@ impl Loop {
         for (when, done) in once {
             match when {
                 When::Durable => done(Ok(())),
-                When::Published(repo) => self.effects.once_published(repo, done),
+                When::Published => self.effects.once_published(done),
             }
         }
         questions.into_iter().for_each(|question| question(&self.engine, &self.store));

@@ -20,6 +20,8 @@ pub const STATUS: &str = "/api/v1/daemon";
 pub const DRAIN: &str = "/api/v1/daemon/drain";
 /// The most bytes of what administrators tell.
 pub const MAX_BODY: usize = 4096;
+/// The most jobs that [`DaemonStatus`] lists of those that are tried again.
+pub const MOST_RETRIES: usize = 100;
 /// `POST`: read the configuration again.
 pub const RELOAD: &str = "/api/v1/daemon/reload";
 
@@ -48,6 +50,13 @@ pub struct DaemonStatus {
     pub leases: Vec<LeaseStatus>,
     /// Messages that are not sent.
     pub outbox: usize,
+    /// Results that wait for a log that cannot be written, by repository.
+    #[serde(default)]
+    pub unwritten: Vec<UnwrittenStatus>,
+    /// Jobs that wait for their next attempt, since the machine failed the last: the next first, at
+    /// most [`MOST_RETRIES`].
+    #[serde(default)]
+    pub retries: Vec<RetryStatus>,
     /// The last removal of what is past `[limits] keep`.
     #[serde(default)]
     pub sweep: Option<SweepStatus>,
@@ -63,6 +72,32 @@ pub struct LossStatus {
     pub at: f64,
     /// What it is, and what became of it.
     pub what: String,
+}
+
+/// Results that wait for their log, of [`DaemonStatus`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnwrittenStatus {
+    /// The repository's name.
+    pub repo: String,
+    /// How many ends of jobs and builds wait.
+    pub results: usize,
+    /// Why the log cannot be written.
+    pub why: String,
+}
+
+/// A job that is tried again soon, of [`DaemonStatus`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetryStatus {
+    /// Its build.
+    pub build: u64,
+    /// Its name.
+    pub job: String,
+    /// The repository's name.
+    pub repo: String,
+    /// Seconds until it comes into line again.
+    pub seconds: f64,
+    /// Why the last attempt came to nothing.
+    pub why: String,
 }
 
 /// A pool of [`DaemonStatus`].
@@ -102,6 +137,10 @@ pub async fn status(
     status.pid = std::process::id();
     status.outbox = app.outbox.load(Ordering::Relaxed);
     status.sweep = app.swept.borrow().clone();
+    let unwritten = app.unwritten.lock().clone().into_iter();
+    status.unwritten = unwritten
+        .map(|(repo, waiting)| UnwrittenStatus { repo, results: waiting.results, why: waiting.why })
+        .collect();
     let losses = app.losses.shown().into_iter();
     status.losses =
         losses.map(|loss| LossStatus { at: loss.at_ms as f64 / 1000.0, what: loss.what }).collect();
@@ -132,6 +171,17 @@ fn of(engine: &Engine) -> DaemonStatus {
                 host: format!("{}/{}", held.pool, held.slot),
                 state: format!("{:?}", held.state).to_lowercase(),
                 seconds: held.due.map(|due| due.saturating_sub(now) as f64 / 1000.0),
+            })
+            .collect(),
+        retries: engine
+            .retries()
+            .take(MOST_RETRIES)
+            .map(|retry| RetryStatus {
+                build: retry.job.build.0,
+                job: retry.name,
+                repo: retry.repo,
+                seconds: retry.due.saturating_sub(now) as f64 / 1000.0,
+                why: retry.why,
             })
             .collect(),
         ..DaemonStatus::default()

@@ -32,7 +32,9 @@ use axum::Router;
 use hgci_api::{ask, hook, list, read as reading_api, run as running};
 
 pub use access::{Access, Peer, Role, Sight};
-pub use admin::{DRAIN, DaemonStatus, Drain as DrainOrder, RELOAD, STATUS};
+pub use admin::{
+    DRAIN, DaemonStatus, Drain as DrainOrder, RELOAD, RetryStatus, STATUS, UnwrittenStatus,
+};
 pub use problem::Failure;
 pub use query::Query;
 pub use reading::READERS;

@@ -69,19 +69,32 @@ pub async fn source(
     let work = app.scheduler.ask(move |engine, _| App::source_of(engine, attempt)).await?;
     let (repo, node) = work.ok_or_else(Failure::let_go)?;
     let served = app.intake.served(&repo).map_err(Failure::later)?;
+    let not_to_be_had = |why| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, why);
+    if let Some(why) = app.unreadable.take(attempt) {
+        return Err(not_to_be_had(why));
+    }
     let (writer, mut chunks) = source::channel();
     let (say, why) = oneshot::channel();
+    let reading = app.clone();
     tokio::task::spawn_blocking(move || {
         let _caller_left = say.send(source::why_hg(&served.repository));
-        source::archive(&served.repository, node, writer);
+        source::archive(&served.repository, node, writer, |error| {
+            reading.unreadable.complain(attempt, &served.policy.repo, error);
+            reading.unreadable.add(attempt, error.to_string());
+        });
     });
-    // What fails at once is an answer of its own; what fails later breaks the stream off.
+    // What fails at once is an answer of its own; what fails later breaks the stream off, and is the
+    // answer to the next call. A runner keeps its slot while it calls again, so that is only for what
+    // may pass by itself.
     let first = match chunks.recv().await {
         Some(Ok(first)) => first,
-        Some(Err(error)) if source::never(&error) => {
-            return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+        Some(Err(error)) => {
+            if let Some(why) = app.unreadable.take(attempt) {
+                return Err(not_to_be_had(why));
+            }
+            app.unreadable.complain(attempt, &repo, &error);
+            return Err(Failure::later(error));
         }
-        Some(Err(error)) => return Err(Failure::ours(error)),
         None => return Err(Failure::ours("the source tree is empty")),
     };
     let rest = ReceiverStream::new(chunks);

@@ -60,6 +60,9 @@ def mistakes(repo, first):
     found = []
     for node, content in brought(repo, first):
         lines = _native.mistakes(content)
+        if lines and b'l' in repo.unfiltered()[node].flags(FILE):
+            # Its content is a path.
+            lines = _native.symlink()
         if lines and not found and not _native.applies(repo.root):
             return []
         found += [(node, line) for line in lines]

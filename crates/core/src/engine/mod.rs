@@ -45,7 +45,7 @@ use crate::{AttemptKey, BuildId, JobKey, Node, PushId};
 
 pub use config::{Config, Now, Pool};
 pub use event::{Amendment, Effect, Event, Grant, NewBuild, NoPlan, Publication, Reply};
-pub use read::{Counts, Held, PoolUse};
+pub use read::{Counts, Held, PoolUse, Retry};
 pub use restore::{Restored, Restraint};
 pub use row::{
     AttemptRow, AttemptState, BuildRow, Change, JobRow, Meta, PlanId, PushRow, Rows, Stage, Trigger,

@@ -65,6 +65,21 @@ pub struct Held {
     pub due: Option<u64>,
 }
 
+/// A job that waits for its next attempt, since the machine failed the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The job.
+    pub job: JobKey,
+    /// Its name.
+    pub name: String,
+    /// Its repository's name in the configuration.
+    pub repo: String,
+    /// The monotonic time at which it comes into line again.
+    pub due: u64,
+    /// Why the last attempt came to nothing.
+    pub why: String,
+}
+
 impl Engine {
     /// The number of the next new push.
     pub fn next_push(&self) -> PushId {
@@ -143,6 +158,22 @@ impl Engine {
         held.collect()
     }
 
+    /// The jobs that wait for their next attempt, and hold no slot meanwhile: the next first.
+    pub fn retries(&self) -> impl Iterator<Item = Retry> {
+        self.timers.jobs().filter_map(|(due, key)| {
+            let build = self.builds.get(&key.build)?;
+            let last = build.jobs.get(key.index as usize)?.attempts.last()?;
+            let spec = build.shape.as_ref()?.plan.jobs.get(key.index as usize)?;
+            Some(Retry {
+                job: key,
+                name: spec.name.clone(),
+                repo: build.row.repo.clone(),
+                due,
+                why: last.row.fault().unwrap_or_default().to_owned(),
+            })
+        })
+    }
+
     /// A push in flight.
     pub fn push(&self, id: PushId) -> Option<&PushRow> {
         self.pushes.get(&id).map(|push| &push.row)
@@ -217,7 +248,7 @@ impl Engine {
                 Some("only trusted jobs have a pool: waits for a hook to say who pushed".into())
             }
             JobState::Queued if job.retry.is_some() => {
-                let why = job.attempts.last().and_then(|last| last.row.why.as_deref());
+                let why = job.attempts.last().and_then(|last| last.row.fault());
                 Some(format!("tried again soon: {}", why.unwrap_or("the last attempt was errored")))
             }
             JobState::Queued => Some("waits for a free slot".into()),

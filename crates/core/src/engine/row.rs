@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::job::Plan;
 use crate::push::{Lane, Push};
-use crate::result::{JobResult, Verdict};
+use crate::result::{JobResult, Outcome, Verdict};
 use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 
 use super::Reply;
@@ -359,6 +359,14 @@ impl AttemptRow {
     /// The host, as it is shown.
     pub fn host(&self) -> String {
         format!("{}/{}", self.pool, self.slot)
+    }
+
+    /// Why it came to nothing, where that was the machine's fault: the runner's word, or ours.
+    pub fn fault(&self) -> Option<&str> {
+        match self.verdict.as_deref().map(|verdict| &verdict.outcome) {
+            Some(Outcome::Errored { why }) => Some(why),
+            _ => self.why.as_deref(),
+        }
     }
 
     /// The answer to a verdict that can change nothing any more.

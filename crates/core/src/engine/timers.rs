@@ -48,6 +48,14 @@ impl Timers {
         (first.0 <= mono && self.all.remove(&first)).then_some(first.1)
     }
 
+    /// The jobs among the subjects, the next first, and when each is due.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = (u64, JobKey)> {
+        self.all.iter().filter_map(|(at, timer)| match timer {
+            Timer::Job(key) => Some((*at, *key)),
+            _ => None,
+        })
+    }
+
     /// When the next timer is due.
     pub(super) fn next(&self) -> Option<u64> {
         self.all.first().map(|(at, _)| *at)

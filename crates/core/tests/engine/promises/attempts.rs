@@ -72,10 +72,17 @@ fn an_infrastructure_fault_is_tried_again_with_growing_pauses_and_then_errored()
         assert_eq!(world.launched_attempts(), [attempt(1, 0, n)]);
         world.run(attempt(1, 0, n), make::errored());
         assert_eq!(world.state(1, 0), JobState::Queued);
+        assert_eq!(world.engine.pools()[0].held, 0, "no slot is held for a pause");
+        let waits = world.engine.waits_for(attempt(1, 0, n).job).unwrap();
+        assert_eq!(waits, "tried again soon: no checkout");
+        let [retry] = world.engine.retries().collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((retry.name.as_str(), retry.why.as_str()), ("a", "no checkout"));
+        assert_eq!((retry.job, retry.due), (attempt(1, 0, n).job, world.now.mono + pause));
         world.pass(pause - 1);
         assert_eq!(world.launched_attempts(), []);
         world.pass(1);
     }
+    assert_eq!(world.engine.retries().count(), 0);
     assert_eq!(world.publish(), [], "nobody is told before the retries are used up");
     world.claim(attempt(1, 0, 3));
     world.end(attempt(1, 0, 3), make::errored());
