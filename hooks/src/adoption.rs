@@ -2,14 +2,15 @@
 //!
 //! It is what keeps a setting for the whole machine from touching private clones.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ffi::OsStr;
+use std::io::{self, Read};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::FOLDER;
+use crate::folder::Folder;
 
 /// The mark's name in the folder `.hg/hgci`.
 pub const FILE: &str = "adopted";
@@ -27,12 +28,9 @@ pub struct Adoption {
 
 /// The mark in the folder `hg`, where there is a readable one.
 pub fn read(hg: &Path) -> Option<Adoption> {
-    let path = hg.join(FOLDER).join(FILE);
-    let mut options = File::options();
-    // A fifo in its place must not make a push wait.
-    let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let file = Folder::ours(hg).and_then(|ours| ours.open(OsStr::new(FILE), OFlags::RDONLY));
     let mut text = String::new();
-    file.open(path).ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+    file.ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -41,26 +39,16 @@ pub fn write(hg: &Path, adoption: &Adoption) -> io::Result<()> {
     if read(hg).as_ref() == Some(adoption) {
         return Ok(());
     }
+    let mut text = serde_json::to_vec(adoption)?;
+    text.push(b'\n');
+    let written = Folder::ours(hg).and_then(|ours| ours.replace(FILE, &text, 0o644));
     let path = hg.join(FOLDER).join(FILE);
-    let fresh = path.with_extension("new");
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("write {}: {e}", path.display()));
-    let result = (|| {
-        let mut text = serde_json::to_vec(adoption)?;
-        text.push(b'\n');
-        let _ = fs::remove_file(&fresh);
-        let mut options = File::options();
-        let mut file = options.write(true).create_new(true).mode(0o644).open(&fresh)?;
-        file.write_all(&text)?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)
-    })();
-    result.map_err(named)
+    written.map_err(|e| io::Error::new(e.kind(), format!("write {}: {e}", path.display())))
 }
 
 /// Takes the mark away: the daemon does not serve this repository any more.
 pub fn remove(hg: &Path) -> io::Result<()> {
-    match fs::remove_file(hg.join(FOLDER).join(FILE)) {
+    match Folder::ours(hg).and_then(|ours| ours.remove(OsStr::new(FILE))) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }

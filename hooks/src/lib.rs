@@ -6,12 +6,14 @@
 //!
 //! - [`repository`]: where the repository is, and whether a hook acts there at all
 //! - [`hint`]: what the variables of a hook say
+//! - [`folder`]: folders below `.hg`, where no link leads astray
 //! - [`spool`]: files for a daemon that does not answer
 //! - [`adoption`]: the mark that a daemon leaves in a repository that it serves
 //! - [`hgrc`]: the one setting that is read from a repository's own hgrc
 
 pub mod adoption;
 mod deliver;
+pub mod folder;
 pub mod hgrc;
 pub mod hint;
 pub mod repository;

@@ -8,20 +8,19 @@
 //! whatever is not a regular file are not read.
 
 use std::collections::BinaryHeap;
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::SystemTime;
 
 use hgci_api::hook::{Hint, MAX_HINT};
-use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{FileType, OFlags, Stat};
 
 use crate::FOLDER;
+use crate::folder::{Folder, NotAFolder};
 
 /// The spool's name in the folder `.hg/hgci`.
 pub const SPOOL: &str = "spool";
@@ -58,6 +57,11 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Whether something else is in the place of a folder.
+    pub fn is_no_folder(&self) -> bool {
+        matches!(self, SpoolError::Io { source, .. } if NotAFolder::is_why(source))
+    }
+
     fn io(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> SpoolError {
         SpoolError::Io { operation, path: path.to_owned(), source: source.into() }
     }
@@ -74,137 +78,165 @@ pub struct Spooled {
     pub written_ms: i64,
 }
 
-/// The spool's folder for a share source's `.hg`.
+/// The spool's path for a share source's `.hg`.
 pub fn folder(hg: &Path) -> PathBuf {
     hg.join(FOLDER).join(SPOOL)
 }
+
+/// A spool that is open.
+#[derive(Debug)]
+pub struct Spool(Folder);
 
 /// Makes `.hg/hgci` and the spool in it where they are missing: whoever may write into `.hg/store`
 /// may write into the spool, and nobody may remove or rename what another account wrote, in either.
 ///
 /// For the daemon, when it adopts a repository: as the folder's owner it may remove what it read. A
 /// folder of another account stays as it is.
-pub fn prepare(hg: &Path) -> Result<(), SpoolError> {
+pub fn prepare(hg: &Path) -> Result<Spool, SpoolError> {
     let mode = store_mode(hg)?;
-    for path in [hg.join(FOLDER), folder(hg)] {
-        make_folder(&path, mode | STICKY)?;
-        make_sticky(&path)?;
+    let mut folder = Folder::dot_hg(hg).map_err(|e| SpoolError::io("open", hg, e))?;
+    for name in [FOLDER, SPOOL] {
+        let path = folder.path().join(name);
+        let made = folder.make_within(name, mode | STICKY);
+        folder = made.map_err(|e| SpoolError::io("use", &path, e))?;
+        make_sticky(&folder).map_err(|e| SpoolError::io("set permissions of", &path, e))?;
     }
-    Ok(())
+    Ok(Spool(folder))
 }
 
 /// Writes a hint, durably, and returns the file's path.
 pub fn write(hg: &Path, hint: &Hint) -> Result<PathBuf, SpoolError> {
-    let path = folder(hg);
     let mode = store_mode(hg)?;
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(&path, flags, Mode::empty());
-    let spool = match open() {
-        Err(Errno::NOENT) => {
-            make_folder(&hg.join(FOLDER), mode | STICKY)?;
-            // Not sticky: a daemon of another account must be able to remove what it read.
-            make_folder(&path, mode)?;
-            open()
-        }
-        other => other,
-    };
-    let spool = spool.map_err(|e| SpoolError::io("open", &path, e))?;
+    let dot_hg = Folder::dot_hg(hg).map_err(|e| SpoolError::io("open", hg, e))?;
+    let ours = dot_hg.make_within(FOLDER, mode | STICKY);
+    let ours = ours.map_err(|e| SpoolError::io("use", &hg.join(FOLDER), e))?;
+    // Not sticky: a daemon of another account must be able to remove what it read.
+    let spool = ours.make_within(SPOOL, mode);
+    let spool = spool.map_err(|e| SpoolError::io("use", &folder(hg), e))?;
 
     let name = format!("{:013}-{}-{:016x}{SUFFIX}", hint.time_ms.max(0), process::id(), random());
     let fresh = format!(".{name}.new");
-    let target = path.join(&name);
+    let (name, fresh) = (OsStr::new(&name), OsStr::new(&fresh));
+    let target = spool.path().join(name);
     let failed = |operation| {
         let target = &target;
         move |e: io::Error| SpoolError::io(operation, target, e)
     };
     let content = print(hint).map_err(failed("write"))?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&spool, &*fresh, flags, Mode::from_raw_mode(0o600));
-    let mut file = File::from(file.map_err(|e| SpoolError::io("create", &target, e))?);
+    let mut file = spool.create(fresh).map_err(failed("create"))?;
     let written = (|| {
         file.write_all(&content).map_err(failed("write"))?;
         // Readable by whoever can read the store, the daemon among them; writable by its owner.
         let readable = fs::Permissions::from_mode(mode & 0o444 | 0o600);
         file.set_permissions(readable).map_err(failed("set permissions of"))?;
         file.sync_all().map_err(failed("sync"))?;
-        rustix::fs::renameat(&spool, &*fresh, &spool, &*name)
-            .map_err(|e| failed("rename")(e.into()))?;
-        rustix::fs::fsync(&spool).map_err(|e| failed("sync the folder of")(e.into()))
+        spool.rename(fresh, name).map_err(failed("rename"))?;
+        spool.sync().map_err(failed("sync the folder of"))
     })();
     if written.is_err() {
         // A full disk: leave nothing that takes room. What cannot be removed is swept up later.
-        let _ = rustix::fs::unlinkat(&spool, &*fresh, AtFlags::empty());
+        let _ = spool.remove(fresh);
     }
     written.map(|()| target)
 }
 
-/// Reads a spool file, whatever somebody may have put in its place.
-pub fn read(path: &Path) -> Result<Spooled, SpoolError> {
-    // NONBLOCK: opening a fifo must not wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP | Errno::NXIO) => return Err(SpoolError::NotAFile(path.to_owned())),
-        Err(e) => return Err(SpoolError::io("open", path, e)),
-    };
-    let meta = file.metadata().map_err(|e| SpoolError::io("stat", path, e))?;
-    if !meta.is_file() || meta.nlink() != 1 {
-        return Err(SpoolError::NotAFile(path.to_owned()));
+impl Spool {
+    /// The spool of a share source's `.hg`, where there is one.
+    pub fn open(hg: &Path) -> Result<Option<Spool>, SpoolError> {
+        let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+        let ours = match Folder::ours(hg) {
+            Err(e) if missing(&e) => return Ok(None),
+            ours => ours.map_err(|e| SpoolError::io("open", &hg.join(FOLDER), e))?,
+        };
+        match ours.within(SPOOL) {
+            Err(e) if missing(&e) => Ok(None),
+            spool => Ok(Some(Spool(spool.map_err(|e| SpoolError::io("open", &folder(hg), e))?))),
+        }
     }
-    if meta.len() > MAX_FILE {
-        return Err(SpoolError::TooLarge(path.to_owned()));
-    }
-    let mut content = Vec::new();
-    // It may still grow while it is read.
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut content)
-        .map_err(|e| SpoolError::io("read", path, e))?;
-    let hint = parse(&content).map_err(|why| SpoolError::Damaged(path.to_owned(), why))?;
-    let written_ms =
-        meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
-    Ok(Spooled { hint, owner: meta.uid(), written_ms })
-}
 
-/// The paths of the oldest spool files, at most `limit` of them, oldest first. No spool, no files.
-pub fn list(hg: &Path, limit: usize) -> Result<Vec<PathBuf>, SpoolError> {
-    let path = folder(hg);
-    let mut oldest = BinaryHeap::new();
-    for name in names(&path)? {
-        if is_spool_name(&name) {
+    /// The folder.
+    pub fn folder(&self) -> &Folder {
+        &self.0
+    }
+
+    /// Where a file of it is, for people.
+    pub fn path_of(&self, name: &OsStr) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Reads a spool file, whatever somebody may have put in its place.
+    pub fn read(&self, name: &OsStr) -> Result<Spooled, SpoolError> {
+        let path = &self.path_of(name);
+        let not_a_file = || SpoolError::NotAFile(path.to_owned());
+        let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+        let file = match self.0.open(name, OFlags::RDONLY) {
+            Err(_) if self.0.stat_of(name).is_ok_and(|stat| !is_file(stat)) => {
+                return Err(not_a_file());
+            }
+            file => file.map_err(|e| SpoolError::io("open", path, e))?,
+        };
+        let meta = file.metadata().map_err(|e| SpoolError::io("stat", path, e))?;
+        if meta.nlink() != 1 {
+            return Err(not_a_file());
+        }
+        if meta.len() > MAX_FILE {
+            return Err(SpoolError::TooLarge(path.to_owned()));
+        }
+        let mut content = Vec::new();
+        // It may still grow while it is read.
+        file.take(MAX_FILE + 1)
+            .read_to_end(&mut content)
+            .map_err(|e| SpoolError::io("read", path, e))?;
+        let hint = parse(&content).map_err(|why| SpoolError::Damaged(path.to_owned(), why))?;
+        let written_ms =
+            meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
+        Ok(Spooled { hint, owner: meta.uid(), written_ms })
+    }
+
+    /// The names of the oldest spool files, at most `limit` of them, oldest first.
+    pub fn list(&self, limit: usize) -> Result<Vec<OsString>, SpoolError> {
+        let mut oldest = BinaryHeap::new();
+        for name in self.names()?.filter(|name| is_spool_name(name)) {
             oldest.push(name);
             if oldest.len() > limit {
                 oldest.pop();
             }
         }
+        Ok(oldest.into_sorted_vec())
     }
-    Ok(oldest.into_sorted_vec().into_iter().map(|name| path.join(name)).collect())
-}
 
-/// Removes what hooks left that died before renaming, where it was last touched before `before`.
-/// Returns how many files that were.
-pub fn sweep(hg: &Path, before: SystemTime) -> Result<usize, SpoolError> {
-    let path = folder(hg);
-    let mut swept = 0;
-    for name in names(&path)? {
-        let half = name.as_encoded_bytes();
-        if half.starts_with(b".") && half.ends_with(b".new") {
-            let file = path.join(&name);
-            let stale = fs::symlink_metadata(&file).and_then(|meta| meta.modified());
-            if stale.is_ok_and(|time| time < before) && fs::remove_file(&file).is_ok() {
-                swept += 1;
+    /// Removes a file that was read.
+    pub fn remove(&self, name: &OsStr) -> Result<(), SpoolError> {
+        self.0.remove(name).map_err(|e| SpoolError::io("remove", &self.path_of(name), e))
+    }
+
+    /// Puts a file out of the way that cannot be read, as `*.bad` beside the others.
+    pub fn set_aside(&self, name: &OsStr) -> Result<(), SpoolError> {
+        let bad = Path::new(name).with_extension("bad");
+        let done = self.0.rename(name, bad.as_os_str()).or_else(|_| self.0.remove(name));
+        done.map_err(|e| SpoolError::io("set aside", &self.path_of(name), e))
+    }
+
+    /// Removes what hooks left that died before renaming, where it was last touched before `before`,
+    /// in milliseconds since 1970. Returns how many files that were.
+    pub fn sweep(&self, before_ms: i64) -> Result<usize, SpoolError> {
+        let mut swept = 0;
+        for name in self.names()? {
+            let half = name.as_encoded_bytes();
+            if half.starts_with(b".") && half.ends_with(b".new") {
+                let touched = |stat: Stat| stat.st_mtime.saturating_mul(1000);
+                let is_stale = |stat| touched(stat) < before_ms;
+                if self.0.stat_of(&name).is_ok_and(is_stale) && self.0.remove(&name).is_ok() {
+                    swept += 1;
+                }
             }
         }
+        Ok(swept)
     }
-    Ok(swept)
-}
 
-fn names(path: &Path) -> Result<impl Iterator<Item = std::ffi::OsString>, SpoolError> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => Some(entries),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(SpoolError::io("list", path, e)),
-    };
-    Ok(entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name())))
+    fn names(&self) -> Result<impl Iterator<Item = OsString> + use<>, SpoolError> {
+        self.0.names().map_err(|e| SpoolError::io("list", self.0.path(), e))
+    }
 }
 
 fn is_spool_name(name: &OsStr) -> bool {
@@ -243,33 +275,14 @@ fn store_mode(hg: &Path) -> Result<u32, SpoolError> {
     Ok(meta.map_err(|e| SpoolError::io("stat", &store, e))?.mode() & 0o2777)
 }
 
-fn make_folder(path: &Path, mode: u32) -> Result<(), SpoolError> {
-    match fs::create_dir(path) {
-        // mkdir is subject to the umask.
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .map_err(|e| SpoolError::io("set permissions of", path, e)),
-        // Not a link to a folder: the daemon may be allowed to write where who made the link is not.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => Err(SpoolError::io("use", path, Errno::NOTDIR)),
-            Err(e) => Err(SpoolError::io("stat", path, e)),
-        },
-        Err(e) => Err(SpoolError::io("create", path, e)),
-    }
-}
-
 /// Adds the bit to a folder of ours that was made without.
-fn make_sticky(path: &Path) -> Result<(), SpoolError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(path, flags, Mode::empty());
-    let folder = File::from(folder.map_err(|e| SpoolError::io("open", path, e))?);
-    let meta = folder.metadata().map_err(|e| SpoolError::io("stat", path, e))?;
-    let is_ours = rustix::process::geteuid().as_raw() == meta.uid();
-    if meta.mode() & STICKY != 0 || !is_ours {
+fn make_sticky(folder: &Folder) -> io::Result<()> {
+    let stat = folder.stat()?;
+    let is_ours = rustix::process::geteuid().as_raw() == stat.st_uid;
+    if stat.st_mode & STICKY != 0 || !is_ours {
         return Ok(());
     }
-    let mode = fs::Permissions::from_mode(meta.mode() & 0o7777 | STICKY);
-    folder.set_permissions(mode).map_err(|e| SpoolError::io("set permissions of", path, e))
+    folder.set_mode(stat.st_mode & 0o7777 | STICKY)
 }
 
 /// Enough to keep two names apart; nobody's safety hangs on it.

@@ -1,6 +1,5 @@
 //! Leaving out what is not wanted any more: a new log in the place of the old one.
 
-use std::fs;
 use std::os::unix::fs::FileExt;
 
 use hgci_core::Node;
@@ -60,7 +59,7 @@ impl Writer {
         file.sync_all().at("sync", &path)?;
         // Locked before it has its name, so that no other writer can come in between.
         lock(&file, &path)?;
-        fs::rename(&path, &self.path).at("rename", &path)?;
+        self.place.rename(&path, &self.path).at("rename", &path)?;
         self.place.sync_folder()?;
 
         self.file = file;

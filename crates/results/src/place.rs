@@ -3,10 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, linkat, mkdirat, open, openat, renameat,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::error::{At, Error};
@@ -45,12 +49,15 @@ impl Place {
     /// All places of a repository in which something was received, in the order of their names.
     pub fn all_received(dot_hg: impl Into<PathBuf>) -> Vec<Place> {
         let dot_hg = dot_hg.into();
-        let Ok(folder) = fs::read_dir(dot_hg.join(OWN).join(RECEIVED)) else { return Vec::new() };
-        let mut names: Vec<String> = folder
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
+        let from = Place { dot_hg: dot_hg.clone(), below: vec![OWN.into(), RECEIVED.into()] };
+        let Ok(folder) = from.handle() else { return Vec::new() };
+        let is_folder = |name: &String| {
+            let kind = statat(&folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+            kind.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+        };
+        let hidden = |name: &String| name.starts_with('.');
+        let mut names: Vec<String> =
+            from.names().into_iter().filter(|name| !hidden(name) && is_folder(name)).collect();
         names.sort_unstable();
         names.truncate(MAX_SOURCES);
         let below = |name| vec![OWN.into(), RECEIVED.into(), name];
@@ -89,21 +96,23 @@ impl Place {
 
     fn prepare_last(&self) -> Result<(), Error> {
         let folder = self.folder();
-        match fs::create_dir(&folder) {
+        let Some((name, above)) = self.below.split_last() else { return Ok(()) };
+        let above = Place { dot_hg: self.dot_hg.clone(), below: above.to_vec() };
+        let above = above.handle().at("open the folder of", &folder)?;
+        match mkdirat(&above, name.as_str(), Mode::RWXU) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return self.handle().map(drop).at("use", &folder);
-            }
-            Err(error) => return Err(error).at("create", &folder),
+            Err(Errno::EXIST) => return self.handle().map(drop).at("use", &folder),
+            Err(error) => return Err(error.into()).at("create", &folder),
         }
+        let made = File::from(folder_in(&above, name).at("open", &folder)?);
         let model = self.model()?;
         if let Some((user, group)) = owner(&model) {
-            ignore_refusal(chown(&folder, user, Some(group))).at("change the owner of", &folder)?;
+            ignore_refusal(fchown(&made, user, Some(group))).at("change the owner of", &folder)?;
         }
         // After chown, which clears the set-group-ID bit.
         let sticky = if self.is_own() { 0o1000 } else { 0 };
         let mode = fs::Permissions::from_mode(model.mode() & 0o2777 | sticky);
-        fs::set_permissions(&folder, mode).at("change the mode of", &folder)
+        made.set_permissions(mode).at("change the mode of", &folder)
     }
 
     /// Makes a new file at `path` (which must not exist yet) with owner and group of `.hg/store`,
@@ -139,23 +148,67 @@ impl Place {
         }
     }
 
+    /// Whether the path still leads to the file that is open.
+    pub(crate) fn is_at(&self, file: &File, path: &Path) -> bool {
+        let found = self.handle().and_then(|folder| {
+            let name = path.file_name().unwrap_or_default();
+            Ok((statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?, fstat(file)?))
+        });
+        found.is_ok_and(|(path, file)| (path.st_dev, path.st_ino) == (file.st_dev, file.st_ino))
+    }
+
+    /// Whether a file of the folder is there.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        self.handle().is_ok_and(|folder| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
+    }
+
+    /// Removes a file of the folder; no error where there is none.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+        let name = path.file_name().unwrap_or_default();
+        match self.handle().and_then(|folder| Ok(unlinkat(folder, name, AtFlags::empty())?)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a file of the folder in the place of another.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = self.handle()?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+        Ok(renameat(&folder, name(from), &folder, name(to))?)
+    }
+
+    /// Gives a file of the folder another name that is not taken.
+    pub(crate) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let folder = self.handle()?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_owned();
+        Ok(linkat(&folder, name(from), &folder, name(to), AtFlags::empty())?)
+    }
+
+    /// The names of what is in the folder, as far as they can be read and are text.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let Ok(entries) = self.handle().and_then(|folder| Ok(Dir::new(folder)?)) else {
+            return Vec::new();
+        };
+        let names = entries.map_while(Result::ok).map(|entry| entry.file_name().to_owned());
+        names.filter_map(|name| name.into_string().ok()).collect()
+    }
+
     /// The folder itself; not where a symbolic link in its place, or in that of a folder between
-    /// `.hg` and it, leads.
+    /// `.hg` and it, leads. `.hg` is hg's, and may be a link.
     fn handle(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut names = self.below.iter();
-        let first = names.next().map_or_else(|| self.dot_hg.clone(), |own| self.dot_hg.join(own));
-        let mut handle = open(first, flags, Mode::empty())?;
-        for name in names {
-            handle = openat(&handle, name.as_str(), flags, Mode::empty())?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut handle = open(&self.dot_hg, flags, Mode::empty())?;
+        for name in &self.below {
+            handle = folder_in(&handle, name)?;
         }
         Ok(handle)
     }
 
     /// Makes renames in the folder durable.
     pub(crate) fn sync_folder(&self) -> Result<(), Error> {
-        let folder = self.folder();
-        File::open(&folder).and_then(|folder| folder.sync_all()).at("sync", &folder)
+        self.handle().and_then(|folder| Ok(fsync(folder)?)).at("sync", &self.folder())
     }
 
     fn model(&self) -> Result<fs::Metadata, Error> {
@@ -169,6 +222,18 @@ impl Place {
         }
     }
 }
+
+/// Opens a folder, not what a link in its place leads to.
+fn folder_in(above: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(above, name, flags, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => Err(io::Error::other(NO_FOLDER)),
+        folder => Ok(folder?),
+    }
+}
+
+const NO_FOLDER: &str = "a symbolic link, or no folder, is in the place of .hg/hgci or of a folder \
+     in it, and nothing is read or written there: remove it";
 
 /// Owner and group to set, where ours would be others. Only root can give files away.
 fn owner(model: &fs::Metadata) -> Option<(Option<u32>, u32)> {

@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 use hgci_core::Node;
 use hgci_core::result::Origin;
@@ -204,10 +203,7 @@ impl Reader {
 
     /// Whether the path still leads to the file that is open.
     fn is_current(&self) -> bool {
-        match (self.file.metadata(), std::fs::metadata(&self.path)) {
-            (Ok(open), Ok(path)) => (open.dev(), open.ino()) == (path.dev(), path.ino()),
-            _ => false,
-        }
+        self.place.is_at(&self.file, &self.path)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opening a log for writing: what a crash or a bad disk left is put in order.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -35,15 +35,15 @@ pub(crate) fn open(place: &Place) -> Result<Opened, Error> {
             result => result.at("open", &path)?,
         };
         lock(&file, &path)?;
-        if !is_at(&file, &path) {
+        if !place.is_at(&file, &path) {
             continue;
         }
         remove_leftovers(place);
         match Header::read(&file, &path) {
             Ok(header) => return recover(file, &path, header, notes),
             Err(Error::NotALog { .. }) => {
-                let aside = unused(&path.with_extension("damaged"));
-                fs::rename(&path, &aside).at("set aside", &path)?;
+                let aside = unused(place, &path.with_extension("damaged"));
+                place.rename(&path, &aside).at("set aside", &path)?;
                 notes.push(format!("{} has no readable header, set aside", aside.display()));
             }
             Err(error) => return Err(error),
@@ -54,20 +54,11 @@ pub(crate) fn open(place: &Place) -> Result<Opened, Error> {
 
 /// The path itself, or with the first number behind it that no file has: what was set aside before
 /// stays. Nobody else sets a log aside while we have its lock.
-fn unused(path: &Path) -> PathBuf {
-    let is_free = |path: &Path| fs::symlink_metadata(path).is_err();
+fn unused(place: &Place, path: &Path) -> PathBuf {
+    let is_free = |path: &Path| !place.has(path);
     let numbered = (2_u32..).map(|n| path.with_extension(format!("damaged.{n}")));
     let mut paths = std::iter::once(path.to_owned()).chain(numbered);
     paths.find(|path| is_free(path)).unwrap_or_else(|| path.to_owned())
-}
-
-/// Whether `path` leads to `file`.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(path)) => (open.dev(), open.ino()) == (path.dev(), path.ino()),
-        _ => false,
-    }
 }
 
 /// The lock is on the log itself, so that no two writers have the same file, whatever is renamed.
@@ -82,12 +73,7 @@ pub(crate) fn lock(file: &File, path: &Path) -> Result<(), Error> {
 /// A new file in the folder, with a header; nobody sees it before it has the log's name.
 pub(crate) fn create_unnamed(place: &Place) -> Result<(File, std::path::PathBuf, Commit), Error> {
     let path = place.log().with_extension(format!("{}.new", std::process::id()));
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).at("remove", &path);
-        }
-        _ => {}
-    }
+    place.remove(&path)?;
     let file = place.create(&path)?;
     let log = LogId::random(&path)?;
     let commit = Commit::start(log);
@@ -101,8 +87,8 @@ fn create(place: &Place) -> Result<(), Error> {
     let (file, path, _) = create_unnamed(place)?;
     file.sync_all().at("sync", &path)?;
     let log = place.log();
-    let linked = fs::hard_link(&path, &log);
-    fs::remove_file(&path).at("remove", &path)?;
+    let linked = place.link(&path, &log);
+    place.remove(&path)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).at("create", &log),
         _ => place.sync_folder(),
@@ -112,13 +98,10 @@ fn create(place: &Place) -> Result<(), Error> {
 /// Files that a writer left when it died while it made a new log. We have the lock, so nobody is
 /// at it now; whoever is making a first log finds that there is one.
 fn remove_leftovers(place: &Place) {
-    let Ok(folder) = fs::read_dir(place.folder()) else { return };
-    for entry in folder.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+    for name in place.names() {
         if name.starts_with("results.") && name.ends_with(".new") {
             // Not removed: only room is lost.
-            let _ = fs::remove_file(entry.path());
+            let _ = place.remove(&place.folder().join(name));
         }
     }
 }

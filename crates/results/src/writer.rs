@@ -16,7 +16,7 @@ use crate::index::Indexer;
 use crate::place::Place;
 use crate::reader::record;
 use crate::record::{Record, RecordId, encode, node_in, node_of};
-use crate::recover::{self, is_at};
+use crate::recover;
 use crate::scan::{self, Scan};
 
 /// How many ids of records are kept in memory to know what was appended before.
@@ -185,7 +185,7 @@ impl Writer {
     /// Whether the file is still the one that the path leads to, and in order.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let path = self.path.clone();
-        match (self.broken, is_at(&self.file, &path)) {
+        match (self.broken, self.place.is_at(&self.file, &path)) {
             (true, _) => Err(Error::Broken { path }),
             (_, false) => Err(Error::Replaced { path }),
             _ => Ok(()),

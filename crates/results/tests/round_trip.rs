@@ -4,7 +4,7 @@ mod support;
 
 use hgci_core::result::{BuildResult, Entry, JobResult, Origin, Tests};
 use hgci_core::{BuildId, BuildState, JobKey, JobState, Node, PushId};
-use hgci_results::{Error, Reader, Writer};
+use hgci_results::{Error, Place, Reader, Writer};
 use proptest::prelude::*;
 use support::{Repository, all, build, entries, job, node, open, origin, reader, stream};
 
@@ -302,6 +302,45 @@ fn what_is_no_file_of_ours_is_neither_followed_nor_waited_for() {
     let found = reader(&repository).find(&node(1)).unwrap();
     assert_eq!(entries(&found.records), [job(1, 0)]);
     assert_eq!(std::fs::read(&victim).unwrap(), b"mine");
+}
+
+#[test]
+fn a_folder_that_becomes_a_link_leads_nobody_astray() {
+    use std::os::unix::fs::symlink;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mine = ["results", "results.idx", "results.1.new", "source"];
+    for name in mine {
+        std::fs::write(elsewhere.path().join(name), "mine").unwrap();
+    }
+    let untouched = || {
+        let names = std::fs::read_dir(elsewhere.path()).unwrap();
+        let content = names.map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        content.collect::<Vec<_>>() == vec![b"mine"; mine.len()]
+    };
+
+    let repository = Repository::new();
+    let mut writer = open(&repository);
+    writer.append(&[job(1, 0)]).unwrap();
+    std::fs::rename(repository.place.folder(), repository.folder.path().join("away")).unwrap();
+    symlink(elsewhere.path(), repository.place.folder()).unwrap();
+    assert!(matches!(writer.append(&[job(1, 1)]), Err(Error::Replaced { .. })));
+    assert!(matches!(writer.compact(|_| true), Err(Error::Replaced { .. })));
+    drop(writer);
+    for place in [&repository.place, &Place::received(repository.folder.path(), "https://h/r")] {
+        let error = Writer::open(place, &origin()).err().unwrap().to_string();
+        assert!(error.contains("symbolic link") && error.contains("remove it"), "{error}");
+        assert!(Reader::open(place).is_err());
+    }
+    assert!(untouched());
+
+    // The same below: where what was received is.
+    let repository = Repository::new();
+    std::fs::create_dir(repository.place.folder()).unwrap();
+    symlink(elsewhere.path(), repository.place.folder().join("from")).unwrap();
+    let received = Place::received(repository.folder.path(), "https://h/r");
+    assert!(Writer::open(&received, &origin()).is_err());
+    assert_eq!(Place::all_received(repository.folder.path()), []);
+    assert!(untouched());
 }
 
 #[test]

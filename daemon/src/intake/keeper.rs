@@ -24,6 +24,8 @@ pub struct Keeper {
     grown: u64,
     /// Something was taken in since.
     is_behind: bool,
+    /// Why it could not be written the last time.
+    said: Option<String>,
 }
 
 impl Keeper {
@@ -70,11 +72,21 @@ impl Keeper {
         let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         self.written = Some(Instant::now());
         match written {
-            Ok(size) => (self.size, self.grown, self.is_behind) = (size, 0, false),
-            Err(error) => tracing::warn!(
-                repo, %error,
-                "cannot write .hg/hgci/taken: were the store lost, builds in flight would be too"
-            ),
+            Ok(size) => {
+                (self.size, self.grown, self.is_behind, self.said) = (size, 0, false, None);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.said.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        repo,
+                        error,
+                        "cannot write .hg/hgci/taken: were the store lost, builds in flight would \
+                         be too"
+                    );
+                }
+                self.said = Some(error);
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Hints that hooks left in the repository while the daemon could not answer.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hgci_core::push::Push;
 use hgci_hooks::adoption::{self, Adoption};
-use hgci_hooks::spool;
+use hgci_hooks::spool::{self, Spool};
 
 use super::{Intake, NotTaken, Served};
 use crate::accounts;
@@ -29,28 +31,80 @@ pub enum Drained {
     Waits(String),
 }
 
+/// A file of a spool that is open.
+pub struct File {
+    spool: Arc<Spool>,
+    name: OsString,
+}
+
+impl File {
+    /// Removes it, its hint is recorded. Whether it is gone.
+    pub fn remove(&self, repo: &str) -> bool {
+        let removed = self.spool.remove(&self.name);
+        if let Err(error) = &removed {
+            // It comes again with each look, and is one push all the same.
+            tracing::error!(repo, %error, "cannot remove from the spool");
+        }
+        removed.is_ok()
+    }
+
+    /// Out of the way, but there for whoever wants to know. Whether it is.
+    fn set_aside(&self) -> bool {
+        self.spool.set_aside(&self.name).is_ok()
+    }
+}
+
 /// Takes in what is in the spool, oldest first, and removes what is durable. Where only a look can
 /// tell whether there is a push, that is added to `open` with its file, to be removed afterwards.
-pub async fn drain(intake: &Intake, served: &Served, open: &mut Vec<(Push, PathBuf)>) -> Drained {
+///
+/// `said` is why the spool could not be used the last time, so that it is said once.
+pub async fn drain(
+    intake: &Intake,
+    served: &Served,
+    open: &mut Vec<(Push, File)>,
+    said: &mut Option<String>,
+) -> Drained {
     let repo = &served.policy.repo;
     let hg = served.repository.source().join(".hg");
-    prepare(intake, served, &hg);
-    let files = match spool::list(&hg, MOST) {
-        Ok(files) => files,
+    let spool = match prepare(intake, served, &hg) {
+        Ok(spool) => {
+            *said = None;
+            Some(spool)
+        }
+        Err(why) => {
+            if said.as_ref() != Some(&why) {
+                tracing::warn!(repo, %why, "hooks cannot leave word while the daemon is down");
+            }
+            *said = Some(why);
+            None
+        }
+    };
+    // What cannot be prepared may be there to be read.
+    let found = spool.map_or_else(|| Spool::open(&hg), |spool| Ok(Some(spool)));
+    let listed = found.and_then(|spool| match spool {
+        Some(spool) => Ok(Some((spool.list(MOST)?, Arc::new(spool)))),
+        None => Ok(None),
+    });
+    let (files, spool) = match listed {
+        Ok(Some(listed)) => listed,
+        Ok(None) => return Drained::All,
         Err(error) => {
-            tracing::error!(repo, %error, "cannot read the spool");
+            if !error.is_no_folder() {
+                tracing::error!(repo, %error, "cannot read the spool");
+            }
             return Drained::All;
         }
     };
     let many = files.len() >= MOST;
     let mut moved = false;
-    for path in files {
-        let spooled = match spool::read(&path) {
+    for name in files {
+        let file = File { spool: spool.clone(), name };
+        let spooled = match spool.read(&file.name) {
             Ok(spooled) => spooled,
             Err(error) => {
                 tracing::error!(repo, %error, "a file of the spool is unreadable and set aside; \
                      what it told of is found by looking at the repository");
-                moved |= set_aside(&path);
+                moved |= file.set_aside();
                 continue;
             }
         };
@@ -63,17 +117,22 @@ pub async fn drain(intake: &Intake, served: &Served, open: &mut Vec<(Push, PathB
         hint.time_ms = hint.time_ms.clamp(spooled.written_ms.min(now), now);
         if hint.txid.is_empty() {
             // Whatever is read twice must be known by something.
-            hint.txid = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            hint.txid = Path::new(&file.name)
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
         }
         match intake.record(hint, account).await {
-            Ok(None) => moved |= remove(repo, &path),
+            Ok(None) => moved |= file.remove(repo),
             Ok(Some(push)) => {
-                open.push((push, path));
+                open.push((push, file));
                 moved = true;
             }
             Err(error @ (NotTaken::Malformed(_) | NotTaken::NotServed(_))) => {
+                let path = spool.path_of(&file.name);
                 tracing::error!(repo, path = %path.display(), %error, "a hint is set aside");
-                moved |= set_aside(&path);
+                moved |= file.set_aside();
             }
             Err(NotTaken::NotRecorded(error)) => {
                 tracing::warn!(repo, %error, "the spool waits");
@@ -81,27 +140,25 @@ pub async fn drain(intake: &Intake, served: &Served, open: &mut Vec<(Push, PathB
             }
         }
     }
-    let _next_time = spool::sweep(&hg, SystemTime::now() - UNFINISHED);
+    let _next_time = spool.sweep(wall_ms().saturating_sub(UNFINISHED.as_millis() as i64));
     if many && moved { Drained::More } else { Drained::All }
 }
 
-/// Makes the spool and the adoption mark, and watches the spool. What fails is said once a look.
-fn prepare(intake: &Intake, served: &Served, hg: &Path) {
+/// Makes the spool and the adoption mark, and watches the spool.
+fn prepare(intake: &Intake, served: &Served, hg: &Path) -> Result<Spool, String> {
     let inner = &intake.inner;
     let repo = &served.policy.repo;
     let adoption = Adoption {
         socket: inner.settings.socket.to_string_lossy().into_owned(),
         repo: repo.clone(),
     };
-    let prepared = spool::prepare(hg).map_err(|error| error.to_string()).and_then(|()| {
-        adoption::write(hg, &adoption)
-            .map_err(|error| format!("cannot write the adoption mark: {error}"))?;
-        let watched = inner.watch.add(repo, &spool::folder(hg));
-        watched.map_err(|error| format!("cannot watch the spool: {error}"))
-    });
-    if let Err(why) = prepared {
-        tracing::warn!(repo, %why, "hooks cannot leave word while the daemon is down");
-    }
+    let spool = spool::prepare(hg).map_err(|error| error.to_string())?;
+    adoption::write(hg, &adoption)
+        .map_err(|error| format!("cannot write the adoption mark: {error}"))?;
+    // The folder that was opened, not what may be in its place now.
+    let watched = inner.watch.add(repo, &spool.folder().own_path());
+    watched.map_err(|error| format!("cannot watch the spool: {error}"))?;
+    Ok(spool)
 }
 
 /// Takes the adoption mark away: the repository is no longer served. What hooks have left stays.
@@ -114,20 +171,4 @@ pub fn leave(served: &Served) {
     {
         tracing::warn!(repo, %error, "cannot take the adoption mark away");
     }
-}
-
-/// Removes a file whose hint is recorded. Whether it is gone.
-pub fn remove(repo: &str, path: &Path) -> bool {
-    let removed = std::fs::remove_file(path);
-    if let Err(error) = &removed {
-        // It comes again with each look, and is one push all the same.
-        tracing::error!(repo, path = %path.display(), %error, "cannot remove from the spool");
-    }
-    removed.is_ok()
-}
-
-/// Out of the way, but there for whoever wants to know. Whether it is.
-fn set_aside(path: &Path) -> bool {
-    let aside = path.with_extension("bad");
-    std::fs::rename(path, &aside).or_else(|_| std::fs::remove_file(path)).is_ok()
 }

@@ -5,13 +5,15 @@
 //! behind the store by what came in the last minute or so, and that is enough: what came since is
 //! taken in again, and what the results log knows the end of is not built again.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use hgci_core::engine::Trigger;
 use hgci_core::{BuildId, Node, PushId};
+use hgci_hooks::folder::Folder;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::look::Seen;
@@ -51,21 +53,16 @@ pub struct Taken {
     pub damaged: usize,
 }
 
-/// The file in a share source's `.hg`.
-pub fn path(hg: &Path) -> PathBuf {
-    hg.join(hgci_hooks::FOLDER).join("taken")
-}
+/// The file's name in the folder `.hg/hgci`.
+const FILE: &str = "taken";
 
 /// Reads it; `None` where there is none.
 pub fn read(hg: &Path) -> io::Result<Option<Taken>> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = match File::options().read(true).custom_flags(flags).open(path(hg)) {
+    let ours = Folder::ours(hg).and_then(|ours| ours.open(OsStr::new(FILE), OFlags::RDONLY));
+    let file = match ours {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     let mut taken = Taken::default();
@@ -81,20 +78,12 @@ pub fn read(hg: &Path) -> io::Result<Option<Taken>> {
 
 /// Writes it anew, durably. Returns its size.
 pub fn write(hg: &Path, seen: &Seen, builds: &[Made]) -> io::Result<u64> {
-    let path = path(hg);
-    let fresh = path.with_extension("new");
     let mut bytes = print(&Line::Seen(seen))?;
     for made in builds {
         bytes.extend(print(&Line::<&Seen>::Build(*made))?);
     }
-    let _none = fs::remove_file(&fresh);
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(&bytes)?;
     // Whoever may enter the folder may read the repository.
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.sync_all()?;
-    fs::rename(&fresh, &path)?;
-    File::open(path.parent().unwrap_or(hg))?.sync_all()?;
+    Folder::ours(hg)?.replace(FILE, &bytes, 0o644)?;
     Ok(bytes.len() as u64)
 }
 
@@ -105,8 +94,11 @@ pub fn append(hg: &Path, builds: &[Made]) -> io::Result<u64> {
     for made in builds {
         bytes.extend(print(&Line::<&Seen>::Build(*made))?);
     }
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = File::options().append(true).custom_flags(flags).open(path(hg))?;
+    let mut file = Folder::ours(hg)?.open(OsStr::new(FILE), OFlags::WRONLY | OFlags::APPEND)?;
+    // What has another name too may be anybody's.
+    if file.metadata()?.nlink() != 1 {
+        return Err(io::Error::other("it has several names"));
+    }
     file.write_all(&bytes)?;
     Ok(bytes.len() as u64)
 }
@@ -130,7 +122,15 @@ fn parse(line: &[u8]) -> Option<Line<Seen>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
     use super::*;
+
+    fn path(hg: &Path) -> PathBuf {
+        hg.join(hgci_hooks::FOLDER).join(FILE)
+    }
 
     fn made(n: u64) -> Made {
         let node = Node([n as u8; 20]);
@@ -182,5 +182,24 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, path(hg.path()), 0o600.into()).unwrap();
         assert!(read(hg.path()).is_err());
         assert!(append(hg.path(), &[made(1)]).is_err());
+    }
+    #[test]
+    fn nothing_is_read_or_written_where_a_link_leads() {
+        let (hg, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(elsewhere.path(), hg.path().join("hgci")).unwrap();
+        assert!(write(hg.path(), &Seen::default(), &[]).is_err());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        fs::write(elsewhere.path().join(FILE), "mine").unwrap();
+        assert!(read(hg.path()).is_err());
+        assert!(append(hg.path(), &[made(1)]).is_err());
+        assert!(write(hg.path(), &Seen::default(), &[]).is_err());
+        assert_eq!(fs::read(elsewhere.path().join(FILE)).unwrap(), b"mine");
+
+        // Nor added to a file that has its place somewhere else.
+        fs::remove_file(hg.path().join("hgci")).unwrap();
+        fs::create_dir(hg.path().join("hgci")).unwrap();
+        fs::hard_link(elsewhere.path().join(FILE), path(hg.path())).unwrap();
+        assert!(append(hg.path(), &[made(1)]).is_err());
+        assert_eq!(fs::read(elsewhere.path().join(FILE)).unwrap(), b"mine");
     }
 }

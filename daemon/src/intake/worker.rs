@@ -93,6 +93,8 @@ pub struct Worker {
     curious: Vec<(PushId, oneshot::Sender<Planned>)>,
     /// What was said last of a look that failed.
     said: Option<String>,
+    /// And of a spool that cannot be used.
+    said_of_spool: Option<String>,
 }
 
 /// Something that no hook has spoken for.
@@ -122,14 +124,14 @@ enum Teller {
     /// Its hook waits.
     Hook(Told),
     /// It is in this file of the spool, until it is recorded.
-    Spool(PathBuf),
+    Spool(spool::File),
 }
 
 impl Teller {
     fn tell(self, repo: &str, push: Result<Option<PushId>, String>) {
         match self {
             Teller::Hook(done) => drop(done.send(push)),
-            Teller::Spool(path) if push.is_ok() => drop(spool::remove(repo, &path)),
+            Teller::Spool(file) if push.is_ok() => drop(file.remove(repo)),
             Teller::Spool(_) => {}
         }
     }
@@ -154,6 +156,7 @@ impl Worker {
             planned: VecDeque::new(),
             curious: Vec::new(),
             said: None,
+            said_of_spool: None,
         };
         tokio::spawn(worker.run(inbox));
         requests
@@ -178,8 +181,9 @@ impl Worker {
                 Err(_elapsed) => is_idle = self.again.is_none() && self.left.is_none(),
             }
             let mut spooled = Vec::new();
-            let drained = spool::drain(&self.intake, &self.served, &mut spooled).await;
-            wanted.hinted.extend(spooled.into_iter().map(|(p, path)| (p, Teller::Spool(path))));
+            let (served, said) = (self.served.clone(), &mut self.said_of_spool);
+            let drained = spool::drain(&self.intake, &served, &mut spooled, said).await;
+            wanted.hinted.extend(spooled.into_iter().map(|(p, file)| (p, Teller::Spool(file))));
             // What it held comes back at once, to be planned.
             while let Ok(more) = inbox.try_recv() {
                 self.collect(more, &mut wanted);

@@ -196,7 +196,8 @@ fn of_process(app: &App, text: &mut Text) {
 fn spool_files(app: &App) -> usize {
     let count = |served: &Arc<crate::intake::Served>| {
         let hg = served.repository.source().join(".hg");
-        hgci_hooks::spool::list(&hg, MOST_SPOOLED).map_or(0, |files| files.len())
+        let spool = hgci_hooks::spool::Spool::open(&hg).ok().flatten();
+        spool.and_then(|spool| spool.list(MOST_SPOOLED).ok()).map_or(0, |files| files.len())
     };
     app.intake.all().iter().map(count).sum()
 }

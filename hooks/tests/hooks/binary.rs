@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use hgci_api::hook::Hint;
 use hgci_hooks::spool;
 
-use crate::place::Place;
+use crate::place::{Place, list, read};
 
 fn hook(place: &Place) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hgci-hook"));
@@ -189,10 +189,10 @@ fn accounts_that_share_a_repository_cannot_touch_what_another_spooled() {
         let said = String::from_utf8(stderr).unwrap();
         assert_eq!(said, "ci: daemon not reachable, push recorded; it will be built later\n");
     }
-    let files = spool::list(&place.hg(), 10).unwrap();
+    let files = list(&place.hg(), 10);
     assert_eq!(files.len(), 2);
     for file in &files {
-        let spooled = spool::read(file).unwrap();
+        let spooled = read(file).unwrap();
         assert_eq!(spooled.hint.txid, format!("TXN:{}", spooled.owner), "the owner pushed");
         let meta = fs::metadata(file).unwrap();
         assert_eq!((meta.gid(), meta.mode() & 0o7777), (GROUP, 0o640));
@@ -202,7 +202,7 @@ fn accounts_that_share_a_repository_cannot_touch_what_another_spooled() {
             let Output { status, .. } = run_as(other, shell.args(["-c", attempt]).arg(file));
             assert!(!status.success(), "{attempt}");
         }
-        assert_eq!(spool::read(file).unwrap(), spooled);
+        assert_eq!(read(file).unwrap(), spooled);
     }
     // The daemon's account made the folder: it may remove what it read.
     fs::remove_file(&files[0]).unwrap();

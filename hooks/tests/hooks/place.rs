@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use hgci_api::hook::Hint;
 use hgci_hooks::Repository;
+use hgci_hooks::spool::{Spool, SpoolError, Spooled};
 
 /// A folder with `.hg/store` and whatever a test puts there. It goes away at the end.
 pub struct Place {
@@ -46,8 +47,8 @@ impl Place {
     }
 
     pub fn spooled(&self) -> Vec<Hint> {
-        let files = hgci_hooks::spool::list(&self.hg(), 1000).unwrap();
-        files.iter().map(|file| hgci_hooks::spool::read(file).unwrap().hint).collect()
+        let files = list(&self.hg(), 1000);
+        files.iter().map(|file| read(file).unwrap().hint).collect()
     }
 
     /// Serves [`Place::socket`]: `answer` is called with each request's body and the stream.
@@ -74,6 +75,18 @@ impl Place {
     pub fn serve_json(&self, status: &'static str, json: &'static str) -> Receiver<Vec<u8>> {
         self.serve(move |_, stream| respond(stream, status, json.as_bytes()))
     }
+}
+
+/// The oldest files of a spool.
+pub fn list(hg: &Path, limit: usize) -> Vec<PathBuf> {
+    let Some(spool) = Spool::open(hg).unwrap() else { return Vec::new() };
+    spool.list(limit).unwrap().iter().map(|name| spool.path_of(name)).collect()
+}
+
+/// Reads a file of a spool.
+pub fn read(path: &Path) -> Result<Spooled, SpoolError> {
+    let hg = path.ancestors().nth(3).unwrap();
+    Spool::open(hg)?.unwrap().read(path.file_name().unwrap())
 }
 
 pub fn respond(stream: &mut UnixStream, status: &str, body: &[u8]) {

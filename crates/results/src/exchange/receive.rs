@@ -1,7 +1,6 @@
 //! The side that pulls.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::PathBuf;
 
@@ -159,16 +158,11 @@ fn remember(place: &Place, source: &str, cookie: &str) -> Result<(), Error> {
     place.prepare()?;
     let (path, source) = (file(place), source.replace(char::is_control, " "));
     let new = path.with_extension(format!("{}.new", std::process::id()));
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).at("remove", &new);
-        }
-        _ => {}
-    }
+    place.remove(&new)?;
     let mut file = place.create(&new)?;
     io::Write::write_all(&mut file, format!("{TITLE}\n{source}\n{cookie}\n").as_bytes())
         .at("write", &new)?;
-    fs::rename(&new, &path).at("rename", &new)
+    place.rename(&new, &path).at("rename", &new)
 }
 
 /// From where the records at a place were received, and what the source is to be told at the next

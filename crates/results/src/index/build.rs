@@ -1,7 +1,6 @@
 //! Keeping the index current: the writer's side.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -12,7 +11,6 @@ use super::{Header, Key, MAX_RUNS, MAX_TAIL, PAGE, RUN_KEYS, Run, pack};
 use crate::error::{At, Error};
 use crate::header::{HEADER_LEN, LogId};
 use crate::place::Place;
-use crate::recover::is_at;
 
 /// How many keys are gathered in memory while an index is made anew: 12 MB.
 const BULK: usize = 1_000_000;
@@ -92,7 +90,7 @@ impl Indexer {
         // An index of another log, or none, is replaced at once: a reader could do nothing with it.
         let Some(disk) = &self.on_disk else { return self.merge() };
         // Deleted or replaced: nobody would read what is written there.
-        if !is_at(&disk.index.file, &self.path) {
+        if !self.place.is_at(&disk.index.file, &self.path) {
             return Ok(Err(Damaged));
         }
         let little = self.pending.len() < RUN_KEYS;
@@ -160,12 +158,7 @@ impl Indexer {
         fresh.sort_unstable();
 
         let path = self.path.with_extension("idx.new");
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).at("remove", &path);
-            }
-            _ => {}
-        }
+        self.place.remove(&path)?;
         let file = self.place.create(&path)?;
         let id = LogId::random(&path)?.0;
         let mut run = Run { first: 1, keys: 0 };
@@ -201,7 +194,7 @@ impl Indexer {
         let header = Header { id, log: self.log, covered: self.upto, runs };
         header.write(&file, &path)?;
         file.sync_data().at("sync", &path)?;
-        fs::rename(&path, &self.path).at("rename", &path)?;
+        self.place.rename(&path, &self.path).at("rename", &path)?;
         let index = Index { path: self.path.clone(), file, header };
         self.on_disk = Some(OnDisk { index, recent: Vec::new() });
         self.pending.clear();
