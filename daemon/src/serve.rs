@@ -126,8 +126,9 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
     let restored = Engine::restore_under(restraint, rules(&config), rows, least, clock.now());
     restored.lost.iter().for_each(|what| losses.say(format!("lost: {what}")));
     let failure = StoreFailure::default();
-    let (publisher, publisher_ended) = publish::start(scheduler.clone())
-        .map_err(|error| because("cannot start a thread")(&error))?;
+    let (publisher, publisher_ended) =
+        publish::start(scheduler.clone(), store.clone(), losses.clone())
+            .map_err(|error| because("cannot start a thread")(&error))?;
     let local = local_pool(&config, &program, &scheduler)?;
     adopt(&restored.engine, &local, &scheduler);
     let pools = Pools::start(local, tokens.clone(), scheduler.clone())
@@ -149,9 +150,15 @@ async fn run(config_path: PathBuf, config: Config) -> Result<(), StartError> {
         deadline: HOOK_DEADLINE,
         every: LOOK_AT_REPOSITORIES,
     };
-    let intake =
-        Intake::start(scheduler.clone(), store.clone(), losses.clone(), store_lost, settings)
-            .map_err(|error| because("cannot watch files")(&error))?;
+    let intake = Intake::start(
+        scheduler.clone(),
+        store.clone(),
+        losses.clone(),
+        publisher.clone(),
+        store_lost,
+        settings,
+    )
+    .map_err(|error| because("cannot watch files")(&error))?;
     let _first = intake_cell.set(intake.clone());
 
     let (reload, reloads) = mpsc::channel(1);

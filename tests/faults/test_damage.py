@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from harness import Clone, Daemon, Served, eventually
 from harness.fixtures import PASSING
+from harness.results import ends_of_builds
 
 Harm = Callable[[Path], None]
 
@@ -35,6 +37,10 @@ def binary(path: Path) -> None:
     path.write_bytes(random.Random(1).randbytes(200_000))
 
 
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
 def build(clone: Clone, daemon: Daemon, name: str) -> str:
     node = clone.commit({".hgci.toml": PASSING, name: name})
     clone("push")
@@ -42,7 +48,7 @@ def build(clone: Clone, daemon: Daemon, name: str) -> str:
     return node
 
 
-@pytest.mark.parametrize("harm", [truncated, flipped, emptied, binary])
+@pytest.mark.parametrize("harm", [truncated, flipped, emptied, binary, deleted])
 def test_a_damaged_results_log_is_named_and_goes_on(
     harm: Harm, served: Served, clone: Clone, daemon: Daemon
 ) -> None:
@@ -58,6 +64,56 @@ def test_a_damaged_results_log_is_named_and_goes_on(
     daemon.stop()
     assert served.repo.status_of("-r", third)[0] == 0
     assert str(log) in daemon.log
+
+
+def log_id(log: Path) -> bytes:
+    return log.read_bytes()[20:36]
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("harm", [truncated, emptied, binary, deleted])
+def test_a_lost_results_log_gets_again_what_is_still_known(
+    harm: Harm, running: bool, served: Served, clone: Clone, daemon: Daemon
+) -> None:
+    nodes = [build(clone, daemon, name) for name in ("one", "two", "three")]
+    log = served.path / ".hg" / "hgci" / "results"
+    eventually(lambda: len(list(ends_of_builds(log))) == 3, "the results to be written")
+    ends, old = list(ends_of_builds(log)), log_id(log)
+    before = [served.repo.status_of("-r", node) for node in nodes]
+    clone("pull")
+    if not running:
+        daemon.stop()
+    harm(log)
+    if running:
+        # Nobody waits for the next look of its own accord.
+        nodes.append(build(clone, daemon, "four"))
+    else:
+        daemon.start()
+
+    def losses() -> list[str]:
+        return [
+            loss["what"] for loss in json.loads(daemon.run("status", "--json").stdout)["losses"]
+        ]
+
+    (loss,) = eventually(losses, "the loss to be said")
+    assert str(log) in loss
+    assert loss in daemon.log
+    assert loss in daemon.run("status").stdout
+    if not running:
+        nodes.append(build(clone, daemon, "four"))
+    eventually(lambda: len(list(ends_of_builds(log))) == 4, "the results to be written")
+    daemon.stop()
+    # Each once, and in their order; a copy that has them takes no second.
+    assert list(ends_of_builds(log))[:3] == ends
+    assert (log_id(log) == old) == (harm is truncated)
+    assert [served.repo.status_of("-r", node) for node in nodes[:3]] == before
+    clone("pull")
+    (received,) = (clone.path / ".hg" / "hgci" / "from").glob("*/results")
+    assert sorted(ends_of_builds(received)) == sorted(ends_of_builds(log))
+    # It is said once.
+    daemon.start()
+    assert losses() == [loss]
+    assert daemon.log.count(loss) == 1
 
 
 def test_a_lost_index_of_the_results_is_made_anew(

@@ -43,6 +43,18 @@ pub enum Error {
         /// The log.
         path: PathBuf,
     },
+    /// The file has fewer bytes than were committed: somebody cut it.
+    #[error(
+        "{} has {is} bytes, fewer than the {was} that were written: open it again", path.display()
+    )]
+    Shortened {
+        /// The log.
+        path: PathBuf,
+        /// Its size.
+        is: u64,
+        /// Its committed length.
+        was: u64,
+    },
     /// An earlier failure could not be undone; what is committed is safe.
     #[error("an append to {} failed and could not be undone: open it again", path.display())]
     Broken {
@@ -89,6 +101,34 @@ pub struct Damage {
     pub len: u64,
     /// What is wrong with it.
     pub what: &'static str,
+}
+
+impl Damage {
+    /// Adds a place to those that were found before, in the order of the log, `most` of them at
+    /// most. What lies behind the last one without a gap is the same damage.
+    pub(crate) fn found(self, places: &mut Vec<Damage>, most: usize) {
+        let room = places.len() < most;
+        match places.last_mut() {
+            Some(last) if last.offset + last.len == self.offset => last.len += self.len,
+            _ if room => places.push(self),
+            _ => {}
+        }
+    }
+
+    /// All of it in one line: which log, how many places, from where to where. `None` where there
+    /// is none.
+    pub fn line(path: &Path, places: &[Damage]) -> Option<String> {
+        let log = path.display();
+        if let [only] = places {
+            return Some(format!("{log}: {only}"));
+        }
+        let from = places.iter().min_by_key(|place| place.offset)?;
+        let to = places.iter().map(|place| place.offset + place.len).max()?;
+        let (start, what, count) = (from.offset, from.what, places.len());
+        Some(format!(
+            "{log}: damaged in {count} places from byte {start} to {to}; the first: {what}"
+        ))
+    }
 }
 
 impl fmt::Display for Damage {

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use hgci_core::Node;
 use hgci_core::result::Origin;
@@ -102,6 +103,11 @@ impl Reader {
             None => return Err(Error::Replaced { path: self.path.clone() }),
         }
         Ok(())
+    }
+
+    /// The log's path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The end of what this reader sees.
@@ -212,8 +218,8 @@ pub struct Records<'r> {
     scan: Scan<'r>,
     /// The chain after the record before; unknown behind a damaged place.
     chain: Option<Chain>,
-    /// A record whose break of the chain was told first.
-    held: Option<Record>,
+    /// What comes after a damage that was told first.
+    held: Option<Result<Record, Damage>>,
 }
 
 impl Iterator for Records<'_> {
@@ -222,28 +228,39 @@ impl Iterator for Records<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(record) = self.held.take() {
-            return Some(Ok(Ok(record)));
+            return Some(Ok(record));
         }
-        let piece = match self.scan.next() {
-            Ok(piece) => piece?,
-            Err(error) => return Some(Err(error)),
-        };
-        let frame = match &piece.frame {
-            Ok(frame) => frame,
-            Err(_) => {
+        let mut damaged: Option<Damage> = None;
+        loop {
+            let piece = match self.scan.next() {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return damaged.map(|damage| Ok(Err(damage))),
+                Err(error) => return Some(Err(error)),
+            };
+            let Ok(frame) = &piece.frame else {
+                // Pieces follow each other without a gap: together they are one damage.
+                match &mut damaged {
+                    Some(damage) => damage.len = piece.end - damage.offset,
+                    None => damaged = piece.damage(),
+                }
                 self.chain = None;
-                return piece.damage().map(|damage| Ok(Err(damage)));
-            }
-        };
-        let broken = self.chain.is_some_and(|before| !frame.follows(&before));
-        self.chain = Some(frame.chain);
-        match record(frame, piece.offset, piece.end) {
-            Ok(record) if broken => {
-                let (offset, what) = (record.offset, "the chain of records is broken here");
+                continue;
+            };
+            let broken = self.chain.is_some_and(|before| !frame.follows(&before));
+            self.chain = Some(frame.chain);
+            let record = record(frame, piece.offset, piece.end);
+            if let Some(damage) = damaged {
                 self.held = Some(record);
-                Some(Ok(Err(Damage { offset, len: 0, what })))
+                return Some(Ok(Err(damage)));
             }
-            result => Some(Ok(result)),
+            return match record {
+                Ok(record) if broken => {
+                    let (offset, what) = (record.offset, "the chain of records is broken here");
+                    self.held = Some(Ok(record));
+                    Some(Ok(Err(Damage { offset, len: 0, what })))
+                }
+                result => Some(Ok(result)),
+            };
         }
     }
 }

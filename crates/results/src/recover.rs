@@ -174,8 +174,11 @@ fn count_again(
                 commit.end = Mark { offset: piece.end, chain: frame.chain, log };
                 commit.frames += 1;
             }
-            Err(_) if damage.len() < 1000 => damage.extend(piece.damage()),
-            Err(_) => {}
+            Err(_) => {
+                if let Some(place) = piece.damage() {
+                    place.found(damage, 1000);
+                }
+            }
         }
     }
     damage.retain(|place| place.offset < commit.end.offset);

@@ -11,7 +11,7 @@ use hgci_core::result::{Entry, Origin};
 
 use crate::error::{At, Damage, Error};
 use crate::frame;
-use crate::header::{Commit, HEADER_LEN, Mark};
+use crate::header::{Commit, HEADER_LEN, Header, Mark};
 use crate::index::Indexer;
 use crate::place::Place;
 use crate::reader::record;
@@ -154,7 +154,8 @@ impl Writer {
 
     /// Appends what is not in the log yet, and returns when all of it is durable, with one sync. On
     /// an error nothing of it can be seen, and the same call can be repeated:
-    /// [`Error::is_no_space`] later, [`Error::Replaced`] and [`Error::Broken`] with a new writer.
+    /// [`Error::is_no_space`] later, [`Error::Replaced`], [`Error::Shortened`] and [`Error::Broken`]
+    /// with a new writer.
     pub fn append(&mut self, entries: &[Entry]) -> Result<Appended, Error> {
         self.check()?;
         let mut fresh = Vec::new();
@@ -182,13 +183,26 @@ impl Writer {
         Ok(index)
     }
 
-    /// Whether the file is still the one that the path leads to, and in order.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Whether the file is still the one that the path leads to, has what was committed, and is in
+    /// order; else [`Error::Replaced`], [`Error::Shortened`] or [`Error::Broken`].
+    pub fn check(&self) -> Result<(), Error> {
         let path = self.path.clone();
-        match (self.broken, self.place.is_at(&self.file, &path)) {
-            (true, _) => Err(Error::Broken { path }),
-            (_, false) => Err(Error::Replaced { path }),
-            _ => Ok(()),
+        if self.broken {
+            return Err(Error::Broken { path });
+        }
+        if !self.place.is_at(&self.file, &path) {
+            return Err(Error::Replaced { path });
+        }
+        let is = self.file.metadata().at("look at", &path)?.len();
+        let was = self.commit.end.offset;
+        if is < was {
+            return Err(Error::Shortened { path, is, was });
+        }
+        // Written over by somebody else, it is as good as replaced.
+        match Header::read(&self.file, &path) {
+            Ok(Header { commit: Some(commit), .. }) if commit == self.commit => Ok(()),
+            Err(error @ Error::Io { .. }) => Err(error),
+            _ => Err(Error::Replaced { path }),
         }
     }
 

@@ -4,7 +4,7 @@ mod support;
 
 use hgci_core::result::{BuildResult, Entry, JobResult, Origin, Tests};
 use hgci_core::{BuildId, BuildState, JobKey, JobState, Node, PushId};
-use hgci_results::{Error, Place, Reader, Writer};
+use hgci_results::{Damage, Error, Place, Reader, Writer};
 use proptest::prelude::*;
 use support::{Repository, all, build, entries, job, node, open, origin, reader, stream};
 
@@ -190,6 +190,71 @@ fn a_writer_refuses_when_the_log_is_not_its_own_any_more() {
     assert!(matches!(writer.append(&[job(1, 1)]), Err(Error::Replaced { .. })));
     other.append(&[job(2, 0)]).unwrap();
     assert_eq!(all(&reader(&repository)).len(), 2);
+}
+
+#[test]
+fn a_writer_refuses_when_the_log_was_cut() {
+    let repository = Repository::new();
+    let mut writer = open(&repository);
+    let kept = writer.append(&(0..50).map(stream).collect::<Vec<_>>()).unwrap().end;
+    writer.append(&(50..100).map(stream).collect::<Vec<_>>()).unwrap();
+    let file = std::fs::File::options().write(true).open(repository.place.log()).unwrap();
+    file.set_len(kept.offset + 7).unwrap();
+    assert!(matches!(writer.check(), Err(Error::Shortened { .. })));
+    let Err(Error::Shortened { is, was, .. }) = writer.append(&[stream(100)]) else { panic!() };
+    assert_eq!((is, was), (kept.offset + 7, writer.end().offset));
+    drop(writer);
+    // What is left of it is written to again, and no mark from before is taken for one of it.
+    let mut writer = open(&repository);
+    assert_eq!(writer.end(), kept);
+    let missing = "the end of the log is missing";
+    assert!(writer.damage().iter().any(|damage| damage.what == missing), "{:?}", writer.damage());
+    let again: Vec<_> = (0..101).map(stream).collect();
+    assert_eq!(writer.append(&again).unwrap().written, 51);
+    assert_eq!(all(&reader(&repository)).len(), 102);
+}
+
+#[test]
+fn zeros_and_rubbish_are_one_damage_each() {
+    let repository = Repository::new();
+    let mut writer = open(&repository);
+    let ends: Vec<u64> =
+        (0..300).map(|i| writer.append(&[stream(i)]).unwrap().end.offset).collect();
+    drop(writer);
+    let mut bytes = std::fs::read(repository.place.log()).unwrap();
+    // As a disk gives back what it has lost; and what has zeros here and there.
+    bytes[ends[49] as usize..ends[149] as usize].fill(0);
+    for (at, byte) in bytes[ends[199] as usize..ends[219] as usize].iter_mut().enumerate() {
+        *byte = if at % 3 == 0 { 0 } else { 0xfe };
+    }
+    std::fs::write(repository.place.log(), &bytes).unwrap();
+    std::fs::remove_file(repository.place.index()).unwrap();
+    let spans = |damage: &[Damage]| -> Vec<(u64, u64)> {
+        damage.iter().map(|damage| (damage.offset, damage.offset + damage.len)).collect()
+    };
+    let wanted = [(ends[49], ends[149]), (ends[199], ends[219])];
+
+    let reader = reader(&repository);
+    let read: Vec<_> = reader.records().map(Result::unwrap).collect();
+    let damage: Vec<Damage> = read.iter().filter_map(|item| item.clone().err()).collect();
+    assert_eq!(spans(&damage), wanted);
+    assert_eq!(read.iter().filter(|item| item.is_ok()).count(), 301 - 120);
+    let found = reader.find(&node(1000)).unwrap();
+    assert_eq!(spans(&found.damage), wanted);
+    let line = Damage::line(reader.path(), &found.damage).unwrap();
+    let log = repository.place.log();
+    let (from, to) = (ends[49], ends[219]);
+    let named = format!("{}: damaged in 2 places from byte {from} to {to};", log.display());
+    assert!(line.starts_with(&named), "{line}");
+    assert_eq!(Damage::line(reader.path(), &[]), None);
+
+    // The same of a log whose commits are gone, which is read as a whole when it is opened.
+    bytes[512..1536].fill(0xff);
+    std::fs::write(repository.place.log(), &bytes).unwrap();
+    let writer = open(&repository);
+    let behind_header: Vec<_> =
+        spans(writer.damage()).into_iter().filter(|(start, _)| *start >= 1536).collect();
+    assert_eq!(behind_header, wanted);
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Names;
 use crate::losses::Losses;
+use crate::publish::Publish;
 use crate::scheduler::{NotRecorded, Scheduler, Turn};
 use crate::store::Store;
 
@@ -103,6 +105,7 @@ struct Inner {
     scheduler: Scheduler,
     store: Arc<Store>,
     losses: Arc<Losses>,
+    publisher: Sender<Publish>,
     /// The store has lost something since it was written, or before this daemon started.
     store_lost: AtomicBool,
     watch: Watch,
@@ -140,6 +143,7 @@ impl Intake {
         scheduler: Scheduler,
         store: Arc<Store>,
         losses: Arc<Losses>,
+        publisher: Sender<Publish>,
         store_lost: bool,
         settings: Settings,
     ) -> std::io::Result<Intake> {
@@ -148,6 +152,7 @@ impl Intake {
             scheduler,
             store,
             losses,
+            publisher,
             store_lost: AtomicBool::new(store_lost),
             watch: watch.clone(),
             found: Found::default(),

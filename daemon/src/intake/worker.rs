@@ -23,6 +23,7 @@ use super::spool::{self, Drained};
 use super::taken::{self, Made};
 use super::{Intake, Served, late, marks};
 use crate::clock::wall_ms;
+use crate::publish::Publish;
 use crate::scheduler::{NotRecorded, Records};
 use crate::store::StoreError;
 
@@ -204,6 +205,8 @@ impl Worker {
                 // A look now would give what the spool tells of to nobody.
                 Drained::Waits(why) => self.put_off(wanted, &why),
             }
+            let repo = self.served.policy.repo.clone();
+            let _stopping = self.intake.inner.publisher.send(Publish::Look { repo });
             if let Some(Some(seen)) = &self.seen
                 && self.keeper.is_due(is_idle)
             {

@@ -3,7 +3,8 @@
 //! Readers look on threads of their own, and not through the loop, which hooks wait for. What is in
 //! flight must be looked at before: a build goes from there to the history, and never back.
 
-use hgci_core::engine::PushRow;
+use hgci_core::engine::{BuildRow, JobRow, PushRow};
+use hgci_core::result::Entry;
 use hgci_core::{BuildId, Node, PushId};
 
 use serde::de::DeserializeOwned;
@@ -92,6 +93,48 @@ impl Records {
     ) -> Result<Slice<ArchivedBuild>, RecordError> {
         let read = |id| Records::build(store, BuildId(id));
         page(store, Tree::BuildsByNode, &node.0, part, read, wanted)
+    }
+}
+
+/// A part of what a results log has to have.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// In the order in which they are in a log: of each build the jobs, and then its end.
+    pub entries: Vec<Entry>,
+    /// The number after which to go on; `None` where nothing follows.
+    pub next: Option<u64>,
+}
+
+/// What of a build and its jobs is in the results log.
+pub fn published(build: &BuildRow, jobs: &[JobRow]) -> Vec<Entry> {
+    let ended = jobs.iter().filter(|job| job.published).filter_map(|job| job.result(build));
+    let end = build.result(jobs.len()).filter(|_| build.published);
+    ended.map(Entry::Job).chain(end.map(Entry::Build)).collect()
+}
+
+impl Records {
+    /// What was published of builds of a repository that are over, of `most` with numbers above
+    /// `after`.
+    pub fn published(
+        store: &Store,
+        repo: &str,
+        after: u64,
+        most: usize,
+    ) -> Result<Published, RecordError> {
+        let key = by_repo(repo, after);
+        let prefix = &key[..key.len() - 8];
+        let scan = Scan { prefix, after: Some(&key), backwards: false };
+        let rows = store.scan(Tree::BuildsByRepo, scan, most)?;
+        let mut part = Published::default();
+        let ids = rows.iter().filter_map(|row| row.key.last_chunk().copied());
+        for id in ids.map(u64::from_be_bytes) {
+            if let Some(over) = Records::build(store, BuildId(id))? {
+                part.entries.extend(published(&over.build, &over.jobs));
+            }
+            part.next = Some(id);
+        }
+        part.next = part.next.filter(|_| rows.len() == most);
+        Ok(part)
     }
 }
 

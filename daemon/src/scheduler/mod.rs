@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::store::Store;
 
-pub use history::{Old, Part, Slice};
+pub use history::{Old, Part, Published, Slice, published};
 pub use records::{ArchivedBuild, RecordError, Records};
 pub use turn::{Done, Effects, Loop, Turn};
 

@@ -11,7 +11,7 @@ use hgci_api::read::{JobStatus, MAX_NODES, NodeStatus, STATUS_PLANNING, STATUS_T
 use hgci_core::engine::{Engine, JobRow, Stage};
 use hgci_core::result::JobResult;
 use hgci_core::{BuildState, Node};
-use hgci_results::{Place, Reader};
+use hgci_results::{Damage, Place, Reader};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
@@ -82,7 +82,9 @@ async fn look(
     let (live, planning) = live.await?;
     let (reader, served, nodes) = (app.clone(), served.clone(), nodes.to_vec());
     let found = blocking(app, move || {
-        let log = open(&served)?;
+        // What is in flight is known without the log, also where that cannot be read.
+        let is_over = live.iter().any(Option::is_none);
+        let log = if is_over { open(&served)? } else { None };
         let mut found = Vec::new();
         for (node, live) in nodes.into_iter().zip(live) {
             let status = match (live, &log) {
@@ -181,7 +183,8 @@ fn final_status(
     if !newest.damage.is_empty()
         && let Some(unsaid) = app.damage.next()
     {
-        newest.damage.iter().for_each(|damage| tracing::error!(unsaid, "{damage}"));
+        let line = Damage::line(log.path(), &newest.damage).unwrap_or_default();
+        tracing::error!(unsaid, "{line}");
     }
     Ok(NodeStatus::from_log(&newest.entries, url.unwrap_or_default()))
 }

@@ -1,6 +1,6 @@
 //! What is final becomes known: the results log, the mail, the history.
 
-use crate::result::{BuildResult, Entry};
+use crate::result::Entry;
 use crate::{BuildId, BuildState, JobKey, PushId};
 
 use super::state::BuildInFlight;
@@ -34,16 +34,7 @@ impl Engine {
         let results = jobs.iter().filter_map(|index| build.result_of(*index));
         let mut entries: Vec<Entry> = results.map(Entry::Job).collect();
         if whole {
-            entries.push(Entry::Build(BuildResult {
-                node: build.row.node,
-                push: build.row.push,
-                build: id,
-                state: build.row.state,
-                ended_ms: build.row.ended_ms.unwrap_or(now.wall),
-                jobs: u32::try_from(build.jobs.len()).unwrap_or(u32::MAX),
-                message: build.row.message.clone(),
-                by: build.row.by.clone(),
-            }));
+            entries.extend(build.row.result(build.jobs.len()).map(Entry::Build));
         }
         let repo = build.row.repo.clone();
         let publication = Publication { build: id, jobs, whole };

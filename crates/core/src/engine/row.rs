@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::job::Plan;
 use crate::push::{Lane, Push};
-use crate::result::{JobResult, Verdict};
+use crate::result::{BuildResult, JobResult, Verdict};
 use crate::{BuildId, BuildState, JobKey, JobState, Node, PushId};
 
 use super::Reply;
@@ -218,6 +218,22 @@ pub struct BuildRow {
     /// Whether its end is in the results log.
     #[serde(default)]
     pub published: bool,
+}
+
+impl BuildRow {
+    /// How it ended, as the results log has it; `None` while it has not. It has so many jobs.
+    pub fn result(&self, jobs: usize) -> Option<BuildResult> {
+        Some(BuildResult {
+            node: self.node,
+            push: self.push,
+            build: self.id,
+            state: self.state,
+            ended_ms: self.ended_ms?,
+            jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
+            message: self.message.clone(),
+            by: self.by.clone(),
+        })
+    }
 }
 
 /// A job.

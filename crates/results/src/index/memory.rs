@@ -32,8 +32,11 @@ impl Memory {
                     let node = node_in(frame.kind, frame.payload);
                     memory.keys.extend(node.map(|node| Key::new(&node, piece.offset)));
                 }
-                Err(_) if memory.damage.len() < MAX_DAMAGE => memory.damage.extend(piece.damage()),
-                Err(_) => {}
+                Err(_) => {
+                    if let Some(place) = piece.damage() {
+                        place.found(&mut memory.damage, MAX_DAMAGE);
+                    }
+                }
             }
         }
         memory.keys.sort_unstable();
