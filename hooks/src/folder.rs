@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,8 @@ impl Folder {
     /// `.hg/hgci` of a share source's `.hg`. An error of kind `NotFound` where it is not there, of
     /// [`NotAFolder`] where it is something else; so with all that opens a folder.
     pub fn ours(hg: &Path) -> io::Result<Folder> {
-        Folder::dot_hg(hg)?.within(FOLDER)
+        let path = hg.join(FOLDER);
+        Folder::at(rustix::fs::CWD, &path.clone(), path)
     }
 
     /// `.hg` itself, also where it is a link.
@@ -56,9 +57,13 @@ impl Folder {
 
     /// A folder in this one.
     pub fn within(&self, name: &str) -> io::Result<Folder> {
+        Folder::at(&self.handle, Path::new(name), self.path.join(name))
+    }
+
+    fn at(above: impl AsFd, name: &Path, path: PathBuf) -> io::Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
-            Ok(handle) => Ok(Folder { handle, path: self.path.join(name) }),
+        match rustix::fs::openat(above, name, flags, Mode::empty()) {
+            Ok(handle) => Ok(Folder { handle, path }),
             Err(Errno::LOOP | Errno::NOTDIR) => Err(io::Error::other(NotAFolder)),
             Err(error) => Err(error.into()),
         }

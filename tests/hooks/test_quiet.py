@@ -116,12 +116,10 @@ MARKS = {
         "widgets/.hg/hgci/adopted",
         "widgets/.hg/sharedpath",
         "plain/.hg/hgci",
-        "plain/.hg/hgci/from",
         "plain/.hg/sharedpath",
     },
     "clone": {
         "widgets/.hg/hgci",
-        "widgets/.hg/hgci/from",
         "widgets/.hg/sharedpath",
         "clone/.hg/hgci",
         "clone/.hg/sharedpath",

@@ -2,13 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, fstat, fsync, linkat, mkdirat, open, openat, renameat,
-    statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, fsync, linkat, mkdirat, open, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -104,7 +104,7 @@ impl Place {
             Err(Errno::EXIST) => return self.handle().map(drop).at("use", &folder),
             Err(error) => return Err(error.into()).at("create", &folder),
         }
-        let made = File::from(folder_in(&above, name).at("open", &folder)?);
+        let made = File::from(folder_at(&above, name.as_ref()).at("open", &folder)?);
         let model = self.model()?;
         if let Some((user, group)) = owner(&model) {
             ignore_refusal(fchown(&made, user, Some(group))).at("change the owner of", &folder)?;
@@ -198,10 +198,14 @@ impl Place {
     /// The folder itself; not where a symbolic link in its place, or in that of a folder between
     /// `.hg` and it, leads. `.hg` is hg's, and may be a link.
     fn handle(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut handle = open(&self.dot_hg, flags, Mode::empty())?;
-        for name in &self.below {
-            handle = folder_in(&handle, name)?;
+        let mut names = self.below.iter();
+        let Some(first) = names.next() else {
+            return Ok(open(&self.dot_hg, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+        };
+        // In one call, for whoever asks where there is nothing.
+        let mut handle = folder_at(CWD, &self.dot_hg.join(first))?;
+        for name in names {
+            handle = folder_at(&handle, name.as_ref())?;
         }
         Ok(handle)
     }
@@ -224,9 +228,9 @@ impl Place {
 }
 
 /// Opens a folder, not what a link in its place leads to.
-fn folder_in(above: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+fn folder_at(above: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(above, name, flags, Mode::empty()) {
+    match openat(above, path, flags, Mode::empty()) {
         Err(Errno::LOOP | Errno::NOTDIR) => Err(io::Error::other(NO_FOLDER)),
         folder => Ok(folder?),
     }
