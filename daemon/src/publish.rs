@@ -316,23 +316,21 @@ impl Log {
     /// Gives a log that is not what it was what the store's history has of it.
     fn compare(&mut self, around: &Around, repo: &str) -> Result<(), String> {
         let place = Place::new(&self.dot_hg);
-        self.doubt = false;
-        if !restore::has_lost(&around.store, &place, repo) {
-            return Ok(());
-        }
-        let writer = self.writer()?;
-        match restore::restore(&around.store, writer, repo) {
-            Ok(0) => {}
-            Ok(records) => around.losses.say(format!(
-                "{repo}: {} had lost results; {records} records are there again, from the store's \
-                 history",
-                place.log().display()
-            )),
-            Err(error) => {
-                (self.writer, self.doubt) = (None, true);
-                return Err(error.to_string());
+        if restore::has_lost(&around.store, &place, repo) {
+            match restore::restore(&around.store, self.writer()?, repo) {
+                Ok(0) => {}
+                Ok(records) => around.losses.say(format!(
+                    "{repo}: {} had lost results; {records} records are there again, from the \
+                     store's history",
+                    place.log().display()
+                )),
+                Err(error) => {
+                    self.writer = None;
+                    return Err(error.to_string());
+                }
             }
         }
+        self.doubt = false;
         Ok(())
     }
 

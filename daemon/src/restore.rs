@@ -11,6 +11,9 @@ use crate::store::Store;
 /// How many builds are looked up at a time.
 const BUILDS: usize = 500;
 
+/// How many entries, about, are appended with one sync.
+const ENTRIES: usize = 1000;
+
 /// Whether the log is damaged as a whole, or does not have the newest end that the history knows of
 /// the repository. Of a log that cannot be opened, and of a history that cannot be read, nothing can
 /// be told.
@@ -36,17 +39,19 @@ pub fn has_lost(store: &Store, place: &Place, repo: &str) -> bool {
 /// Appends what the history has and the log has not, the oldest first. Returns how many records
 /// that were.
 pub fn restore(store: &Store, writer: &mut Writer, repo: &str) -> Result<usize, Error> {
-    let mut written = 0;
+    let (mut written, mut entries) = (0, Vec::new());
     for build in builds(store, repo).into_iter().rev() {
         let Ok(Some(archived)) = Records::build(store, build) else { continue };
         let row = &archived.build;
-        let jobs = archived.jobs.iter().filter_map(|job| job.result(row)).map(Entry::Job);
-        let mut entries: Vec<Entry> = jobs.collect();
+        entries.extend(archived.jobs.iter().filter_map(|job| job.result(row)).map(Entry::Job));
         let count = u32::try_from(archived.jobs.len()).unwrap_or(u32::MAX);
         entries.extend(row.result(count).map(Entry::Build));
-        written += writer.append(&entries)?.written;
+        if entries.len() >= ENTRIES {
+            written += writer.append(&entries)?.written;
+            entries.clear();
+        }
     }
-    Ok(written)
+    Ok(written + writer.append(&entries)?.written)
 }
 
 /// The builds of a repository that are over, the newest first.

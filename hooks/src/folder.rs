@@ -8,9 +8,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::FOLDER;
@@ -28,49 +29,31 @@ impl Folder {
     /// # Errors
     /// Also where one of them is a symbolic link, or no folder.
     pub fn open(hg: &Path, below: &[&str]) -> io::Result<Folder> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut folder =
-            Folder { handle: rustix::fs::open(hg, flags, Mode::empty())?, path: hg.to_owned() };
-        for name in [FOLDER].iter().chain(below) {
+        let path = hg.join(FOLDER);
+        let mut folder = enter(CWD, &path, path.clone())?;
+        for name in below {
             folder = folder.inner(name)?;
         }
         Ok(folder)
     }
 
     fn inner(&self, name: &str) -> io::Result<Folder> {
-        let path = self.path.join(name);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
-            Ok(handle) => Ok(Folder { handle, path }),
-            Err(Errno::LOOP | Errno::NOTDIR) => {
-                let why = format!("{} is a link or no folder: take it away", path.display());
-                Err(io::Error::new(io::ErrorKind::NotADirectory, why))
-            }
-            Err(error) => Err(error.into()),
-        }
+        enter(self.as_fd(), Path::new(name), self.path.join(name))
     }
 
-    /// Makes a folder in it, where there is nothing of that name; then opens it. A new one has this
-    /// mode, whatever the umask.
+    /// The same folder, made where there is nothing of its name. A new one has this mode, whatever
+    /// the umask.
     ///
     /// # Errors
     /// As [`Folder::open`].
     pub fn make(hg: &Path, below: &[&str], mode: u32) -> io::Result<Folder> {
-        let path = below.iter().fold(hg.join(FOLDER), |path, name| path.join(name));
-        let name = path.file_name().unwrap_or_default().to_owned();
-        let above = match below.split_last() {
-            Some((_, above)) => Folder::open(hg, above)?.handle,
-            None => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                rustix::fs::open(hg, flags, Mode::empty())?
+        let (made, folder) = match below.split_last() {
+            Some((name, above)) => {
+                let above = Folder::open(hg, above)?;
+                (make_in(above.as_fd(), Path::new(name))?, above.inner(name)?)
             }
+            None => (make_in(CWD, &hg.join(FOLDER))?, Folder::open(hg, below)?),
         };
-        let made = match rustix::fs::mkdirat(&above, &name, Mode::from_raw_mode(0o700)) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(error) => return Err(error.into()),
-        };
-        let folder = Folder::open(hg, below)?;
         if made {
             rustix::fs::fchmod(&folder.handle, Mode::from_raw_mode(mode))?;
         }
@@ -90,7 +73,7 @@ impl Folder {
         let entries = Dir::read_from(&self.handle)?;
         Ok(entries.filter_map(|entry| {
             let name = entry.ok()?.file_name().to_bytes().to_owned();
-            let name = <OsString as std::os::unix::ffi::OsStringExt>::from_vec(name);
+            let name = OsString::from_vec(name);
             (name != "." && name != "..").then_some(name)
         }))
     }
@@ -143,6 +126,28 @@ impl Folder {
     /// As `fsync` has them.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.handle)?)
+    }
+}
+
+/// Opens a folder, but for a link in its place. `path` is what it is called in messages.
+fn enter(above: BorrowedFd<'_>, name: &Path, path: PathBuf) -> io::Result<Folder> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(above, name, flags, Mode::empty()) {
+        Ok(handle) => Ok(Folder { handle, path }),
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            let why = format!("{} is a link or no folder: take it away", path.display());
+            Err(io::Error::new(io::ErrorKind::NotADirectory, why))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a folder that its owner alone may enter; whether there was nothing of its name.
+fn make_in(above: BorrowedFd<'_>, name: &Path) -> io::Result<bool> {
+    match rustix::fs::mkdirat(above, name, Mode::RWXU) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

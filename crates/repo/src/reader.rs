@@ -166,6 +166,15 @@ impl Reader {
         Ok(self.phases()?.get(rev))
     }
 
+    /// The phase of a changeset by number, without a search for its node. `rev` comes from this
+    /// reader.
+    ///
+    /// # Errors
+    /// When the phase roots cannot be read.
+    pub fn phase_of(&self, rev: Rev) -> Result<Phase> {
+        Ok(self.phases()?.get(rev))
+    }
+
     /// Where phases begin, as on disk: roots may be unknown.
     ///
     /// # Errors

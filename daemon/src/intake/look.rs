@@ -285,8 +285,7 @@ impl Planner<'_> {
         }
         let mut shown = Vec::new();
         for rev in revs.iter().chain(revealed) {
-            let node = reader.node(Rev(*rev)).unwrap_or(Node::NULL);
-            if reader.phase(&node)? != Phase::Secret {
+            if reader.phase_of(Rev(*rev))? != Phase::Secret {
                 shown.push(*rev);
             }
         }

@@ -123,8 +123,6 @@ fn line(job: &JobStatus) -> String {
     format!("{:10} {}{details}{url}\n", job.state.name(), job.name)
 }
 
-/// Text for whatever shows it: names and descriptions are other people's, and may have what a
-/// terminal would obey.
 fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Public => "public",
@@ -133,6 +131,8 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
+/// Text for whatever shows it: names and descriptions are other people's, and may have what a
+/// terminal would obey.
 fn plain(text: &str) -> Response {
     let shown = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
     let text: String = text.chars().map(shown).collect();
