@@ -13,6 +13,7 @@ from harness import Clone, Daemon, Hg, Repo, Served
 from harness.fixtures import PASSING, MakeDaemon
 from harness.hgcid import ApiError
 from harness.openapi import mistakes
+from harness.patience import eventually
 from harness.smtp import free_port
 
 TWO_JOBS = """\
@@ -230,6 +231,11 @@ def test_the_document_describes_what_is_answered(half_open: Daemon) -> None:
                 assert not wrong, "\n".join(wrong)
                 held += 1
     assert held > 15
+    # What was asked for ends before the daemon does, which runners outlive.
+    builds = [item["build"] for item in half_open.get("/api/v1/builds")["items"]]
+    assert len(builds) > 2
+    eventually(lambda: all(half_open.get(f"/api/v1/builds/{n}")["ended"] for n in builds))
+    eventually(lambda: not half_open.attempts_left())
     for method, path, status in (
         ("GET", "/api/v2", 404),
         ("GET", "/", 404),
