@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use hgci_core::document::Mistake;
 use serde::Serialize;
 
 use crate::args::Check;
@@ -13,7 +14,7 @@ use crate::config::{self, Finding, LoadError, Severity};
 struct Told<'f> {
     severity: &'static str,
     #[serde(flatten)]
-    mistake: &'f hgci_core::document::Mistake,
+    mistake: &'f Mistake,
 }
 
 #[derive(Serialize)]
@@ -41,6 +42,12 @@ pub fn run(args: &Check, out: &mut impl Write) -> io::Result<ExitCode> {
             .into_iter()
             .map(|mistake| Finding { severity: Severity::Error, mistake })
             .collect(),
+        Err(error @ LoadError::Unreadable { .. }) if args.json => {
+            let file = args.configured.config.display().to_string();
+            let (message, hint) = (error.to_string(), None);
+            let mistake = Mistake { file, line: 1, column: 1, message, hint };
+            vec![Finding { severity: Severity::Error, mistake }]
+        }
         Err(error @ LoadError::Unreadable { .. }) => {
             eprintln!("hgcid: {error}");
             return Ok(ExitCode::from(2));

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{CWD, mkfifoat};
 use tempfile::TempDir;
 
 /// A room with a configuration that is fine, `more` beside it, and two repositories in `hg/`.
@@ -227,6 +228,27 @@ fn secrets_that_everybody_can_read_are_told() {
 }
 
 #[test]
+fn a_fifo_in_the_place_of_a_file_is_told_and_not_waited_for() {
+    let room = room(
+        "[mail]\nsmtp = \"smtps://ci@localhost\"\nfrom = \"ci@example.org\"\n\
+         password-file = \"ROOM/password\"\nca-file = \"ROOM/ca\"\n\
+         [secret.KEY]\nfile = \"ROOM/key\"\nrepos = [\"widgets\"]\n",
+    );
+    for name in ["password", "ca", "key"] {
+        mkfifoat(CWD, room.path().join(name), 0o600.into()).unwrap();
+    }
+    for (line, name, hint) in [
+        ("11:17", "password", "name a file"),
+        ("12:11", "ca", "it must have certificates as PEM"),
+        ("14:8", "key", "name a file"),
+    ] {
+        let line =
+            format!("ROOM/hgcid.toml:{line}: read ROOM/{name}: it is not a regular file ({hint})");
+        says(&room, &line, 2);
+    }
+}
+
+#[test]
 fn accounts_that_do_not_exist_are_told() {
     let room = room(
         "[[pool]]\nname = \"other\"\nisolation = \"user:no-such-one\"\n\
@@ -258,6 +280,14 @@ fn a_file_that_is_not_there_is_said_and_the_defaults_are_printed() {
     let missing = hgcid().args(["check", "--config", "/nonexistent/hgcid.toml"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nonexistent/hgcid.toml"));
+    let missing = hgcid().args(["check", "--json", "--config", "/nonexistent/hgcid.toml"]).output();
+    let missing = missing.unwrap();
+    assert_eq!((missing.status.code(), missing.stderr.as_slice()), (Some(2), &b""[..]));
+    let report: serde_json::Value = serde_json::from_slice(&missing.stdout).unwrap();
+    assert_eq!(report["errors"][0]["file"], "/nonexistent/hgcid.toml");
+    assert_eq!(report["errors"][0]["severity"], "error");
+    let message = report["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("No such file or directory"), "{message}");
     let defaults = hgcid().args(["check", "--defaults"]).output().unwrap();
     assert_eq!(defaults.stdout, hgcid::config::DEFAULTS.as_bytes());
 }

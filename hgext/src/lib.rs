@@ -28,7 +28,7 @@ mod _native {
     #[pymodule_export]
     use super::status::PyStatuses;
     #[pymodule_export]
-    use super::validate::mistakes;
+    use super::validate::{mistakes, symlink};
 
     /// The most bytes that a pipeline file may have; larger ones need not be read.
     #[pymodule_export]

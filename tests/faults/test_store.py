@@ -1,4 +1,4 @@
-"""The daemon's store is damaged, hangs, is emptied or deleted, with work in flight: it is set aside
+"""The daemon's store is damaged, hangs, is emptied or deleted, at rest or under it: it is set aside
 and rebuilt, what was lost is said, and no final result is lost or repeated."""
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 from harness import Clone, Daemon, Hg, Pool, Repo, Served, eventually
 from harness.fixtures import PASSING, MakeDaemon
+from harness.hgcid import SPOOLED
 from harness.leftovers import runners_of
 from harness.results import ends_of_builds
 
@@ -227,3 +228,68 @@ def test_a_repository_that_was_never_served_builds_nothing_old(
     assert daemon.final(new)["build"] == 1
     assert [daemon.status(node) for node in old] == [None] * 3
     assert status(daemon)["losses"] == []
+
+
+def test_a_state_folder_that_is_deleted_under_the_daemon_is_noticed(
+    served: Served, clone: Clone, daemon: Daemon
+) -> None:
+    log = served.path / ".hg" / "hgci" / "results"
+    nodes = [push(clone, {".hgci.toml": PASSING})]
+    assert daemon.final(nodes[0])["state"] == "passed"
+    eventually(lambda: status(daemon)["builds"] == 0, "the end of it")
+    state_deleted(daemon.state)
+    for name in ("one", "two"):
+        nodes.append(clone.commit({name: name}))
+        assert SPOOLED in clone("push").said
+    health = daemon.ask("GET", "/healthz")
+    assert health.status == 503
+    assert f"{daemon.state}/lock was removed or replaced" in health.body.decode()
+    assert "restart hgcid" in daemon.run("status").stdout
+    # A folder of that name is not the one that it had.
+    daemon.state.mkdir()
+    nodes.append(clone.commit({"three": "3"}))
+    assert SPOOLED in clone("push").said
+    daemon.stop()
+    daemon.start()
+    assert {daemon.final(node)["state"] for node in (nodes[1], nodes[2], nodes[3])} == {"passed"}
+    eventually(lambda: status(daemon)["builds"] == 0, "the end of all")
+    daemon.stop()
+    ends = list(ends_of_builds(log))
+    assert Counter(node for node, _ in ends) == dict.fromkeys(nodes, 1)
+    assert sorted(build for _, build in ends) == [1, 2, 3, 4]
+
+
+def test_a_state_folder_that_comes_back_is_used_again(
+    served: Served, clone: Clone, daemon: Daemon
+) -> None:
+    away = daemon.state.with_name("away")
+    daemon.state.rename(away)
+    node = clone.commit({".hgci.toml": PASSING})
+    assert SPOOLED in clone("push").said
+    away.rename(daemon.state)
+    assert daemon.final(node)["state"] == "passed"
+    assert status(daemon)["losses"] == []
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [data_deleted, store_emptied, store_deleted, store_and_counter_deleted],
+    ids=lambda harm: harm.__name__,
+)
+def test_a_store_that_is_deleted_under_the_daemon_is_made_anew_and_nothing_is_built_twice(
+    harm: Harm, served: Served, clone: Clone, daemon: Daemon
+) -> None:
+    log = served.path / ".hg" / "hgci" / "results"
+    nodes = [push(clone, {".hgci.toml": PASSING})]
+    assert daemon.final(nodes[0])["state"] == "passed"
+    eventually(lambda: status(daemon)["builds"] == 0, "the end of it")
+    harm(daemon.state)
+    nodes += [push(clone, {name: name}) for name in ("one", "two")]
+    assert {daemon.final(node)["state"] for node in nodes} == {"passed"}
+    assert "was removed or replaced under the running hgcid" in daemon.log
+    assert any("starts empty" in loss["what"] for loss in status(daemon)["losses"])
+    eventually(lambda: status(daemon)["builds"] == 0, "the end of all")
+    daemon.stop()
+    ends = list(ends_of_builds(log))
+    assert Counter(node for node, _ in ends) == dict.fromkeys(nodes, 1)
+    assert sorted(build for _, build in ends) == [1, 2, 3]

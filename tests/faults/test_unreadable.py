@@ -197,3 +197,18 @@ def test_while_somebody_writes_no_changeset_is_said_to_make_no_sense(
         holder.terminate()
         holder.communicate(timeout=60)
     assert daemon.final(date)["state"] == "failed"
+
+
+def test_a_pipeline_that_is_a_symlink_is_said_to_be_one(
+    served: Served, clone: Clone, make_daemon: MakeDaemon
+) -> None:
+    daemon = make_daemon([Repo(served.path)]).start()
+    clone.write({"ci.toml": PASSING})
+    (clone.path / ".hgci.toml").symlink_to("ci.toml")
+    node = clone.commit({"ci.toml": PASSING})
+    clone("push")
+    row = daemon.final(node)
+    assert row["state"] == "failed"
+    why = "`.hgci.toml` is a symbolic link; it must be a regular file"
+    assert row["message"] == f".hgci.toml:1:1: {why} (put the content itself there)"
+    assert why in daemon.run("check").stdout

@@ -146,3 +146,14 @@ def test_a_wrong_level_is_said(extension: Server, alice: Hg, clone: Path) -> Non
     setting(extension, "maybe")
     said = alice("push", extension.path, cwd=clone)
     assert "ci: [hgci] validate: not no, warn or refuse: maybe" in said
+
+
+def test_a_symlink_is_one_mistake_whatever_it_leads_to(
+    extension: Server, alice: Hg, clone: Path
+) -> None:
+    (clone / "ci.toml").write_text(GOOD)
+    (clone / ".hgci.toml").symlink_to("ci.toml")
+    alice("commit", "-q", "-A", "-m", "link", cwd=clone)
+    said = alice("push", extension.path, cwd=clone)
+    [line] = [line for line in said.splitlines() if "ci: .hgci.toml" in line]
+    assert "`.hgci.toml` is a symbolic link; it must be a regular file" in line

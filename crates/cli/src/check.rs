@@ -9,7 +9,7 @@ use hgci_core::plan::plan;
 use serde::Serialize;
 
 use crate::show::Style;
-use crate::source::{self, Source};
+use crate::source::{self, NoSource, Source};
 use crate::{Check, FINE, WRONG, show};
 
 /// What `--json` prints.
@@ -30,6 +30,20 @@ struct ReportedJob<'a> {
 pub(crate) fn check(args: &Check, out: &mut impl Write) -> io::Result<u8> {
     let Source { name, bytes } = match source::read(args) {
         Ok(source) => source,
+        Err(NoSource::Link(mistake)) if args.json => {
+            json(out, None, &[*mistake])?;
+            return Ok(WRONG);
+        }
+        Err(NoSource::Link(mistake)) => {
+            show::mistakes(
+                out,
+                &mistake.file,
+                b"",
+                &[*mistake.clone()],
+                Style::choose(args.color),
+            )?;
+            return Ok(WRONG);
+        }
         Err(error) if args.json => {
             let file = args.file.as_deref().map_or(pipeline::FILE.into(), |f| f.to_string_lossy());
             let mistake = Mistake {

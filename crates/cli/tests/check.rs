@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -284,6 +285,33 @@ fn hg() -> PathBuf {
 }
 
 #[test]
+fn a_symlink_is_a_mistake_where_hg_would_track_it_and_nowhere_else() {
+    let folder = folder("");
+    let root = folder.path();
+    fs::create_dir(root.join(".hg")).unwrap();
+    fs::create_dir(root.join("sub")).unwrap();
+    fs::write(root.join("ci.toml"), GOOD).unwrap();
+    symlink("ci.toml", root.join("link.toml")).unwrap();
+    assert_eq!(run(root, &["check", "link.toml"]).1, 0);
+    let what = "`.hgci.toml` is a symbolic link; it must be a regular file";
+    for target in ["ci.toml", "leads/nowhere"] {
+        fs::remove_file(root.join(".hgci.toml")).unwrap();
+        symlink(target, root.join(".hgci.toml")).unwrap();
+        for (place, args) in
+            [("", &["check"][..]), ("", &["check", ".hgci.toml"]), ("sub", &["check"])]
+        {
+            let (text, status) = run(&root.join(place), args);
+            assert_eq!((text.matches(what).count(), status), (1, 2), "{text}");
+            let (text, status) = run(&root.join(place), &[args, &["--json"]].concat());
+            assert_eq!(status, 2);
+            let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(report["errors"][0]["message"], what);
+            assert_eq!(report["errors"].as_array().unwrap().len(), 1);
+        }
+    }
+}
+
+#[test]
 fn a_pipeline_is_read_as_it_is_in_a_changeset() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
@@ -333,6 +361,12 @@ fn a_pipeline_is_read_as_it_is_in_a_changeset() {
     let (text, status) = check(&["-r", "desc('folder')"]);
     assert_eq!(status, Some(2), "{text}");
     assert!(text.contains("there is no such file"), "{text}");
+    fs::remove_dir_all(root.join(".hgci.toml")).unwrap();
+    symlink("a", root.join(".hgci.toml")).unwrap();
+    hg_run(&["commit", "-qAm", "link"]);
+    let (text, status) = check(&["-r", "desc('link')"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("`.hgci.toml` is a symbolic link; it must be a regular file"), "{text}");
     hg_run(&["update", "-q", "desc('good')"]);
     hg_run(&["commit", "-q", "--config", "ui.allowemptycommit=yes", "-m", "good again"]);
     let mut elsewhere = hgci(Path::new("/"), &["check", "-r", "tip", "-R"]);

@@ -230,6 +230,15 @@ impl<'a> Hg<'a> {
         Ok((!listed.is_empty()).then_some(content))
     }
 
+    /// Whether a file of a changeset is a symlink.
+    pub(crate) fn is_symlink(&self, node: &Node, path: &[u8]) -> Result<bool> {
+        let name = OsString::from_vec([b"path:", path].concat());
+        let mut args: Vec<OsString> = ["files", "--hidden", "--exclude"].map(OsString::from).into();
+        args.extend([within(path), "--rev".into(), node.to_string().into()]);
+        args.extend(["--template".into(), "{flags}".into(), "--".into(), name]);
+        Ok(self.output(&String::from_utf8_lossy(path), 64, &args, true)? == b"l")
+    }
+
     /// Streams the source tree as a tar. Returns how many bytes it has.
     /// `hidden`: whether hg would not show the changeset. `described`: with `.hg_archival.txt`.
     pub(crate) fn archive(

@@ -261,6 +261,21 @@ impl Reader {
         self.hg().file(node, path.as_bytes(), max_bytes)
     }
 
+    /// Whether a file of a changeset is a symlink; `false` where there is no such file.
+    ///
+    /// # Errors
+    /// [`Error::UnknownChangeset`], or when the manifest cannot be read.
+    pub fn is_symlink(&self, node: &Node, path: &str) -> Result<bool> {
+        self.known(node)?;
+        if self.reach != Reach::All {
+            return self.hg().is_symlink(node, path.as_bytes());
+        }
+        let repo = self.repository.source();
+        let manifest = self.files()?.manifest(&self.changeset(node)?.manifest)?;
+        let entry = manifest.find_by_path(HgPath::new(path)).map_err(Error::hg(repo))?;
+        Ok(entry.is_some_and(|entry| entry.flags.is_link()))
+    }
+
     fn file_in_store(&self, node: &Node, path: &str, max_bytes: u64) -> Result<Option<Vec<u8>>> {
         let repo = self.repository.source();
         let files = self.files()?;

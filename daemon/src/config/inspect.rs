@@ -17,7 +17,7 @@ use rustix::fs::{Access, access};
 
 use super::hgrc::{self, Hgrc};
 use super::shown::source_of;
-use super::{Config, Isolation, Pool, Served, Who, serve, tips};
+use super::{Config, Isolation, Pool, Served, Who, open_regular, serve, tips};
 use crate::listen::tcp::refusal;
 
 /// How bad a finding is.
@@ -164,7 +164,7 @@ impl Machine<'_> {
             self.secret_file("mail.password-file", file);
         }
         if let Some(file) = &mail.ca_file
-            && let Err(error) = std::fs::File::open(file)
+            && let Err(error) = open_regular(file)
         {
             let message = format!("read {}: {error}", file.display());
             self.error("mail.ca-file", message, "it must have certificates as PEM");
@@ -393,13 +393,14 @@ impl Machine<'_> {
 
     /// A file that nobody else may read.
     fn secret_file(&mut self, key: &str, file: &Path) {
-        match std::fs::File::open(file).and_then(|file| file.metadata()) {
+        match open_regular(file).and_then(|file| file.metadata()) {
             Err(error) => {
                 let message = format!("read {}: {error}", file.display());
-                self.error(key, message, "let the account of hgcid read it");
-            }
-            Ok(metadata) if !metadata.is_file() => {
-                self.error(key, format!("{} is not a file", file.display()), "name a file");
+                let hint = match error.kind() {
+                    ErrorKind::InvalidInput => "name a file",
+                    _ => "let the account of hgcid read it",
+                };
+                self.error(key, message, hint);
             }
             Ok(metadata) if metadata.mode() & 0o004 != 0 => {
                 let message = format!("every account can read {}", file.display());

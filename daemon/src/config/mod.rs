@@ -6,6 +6,7 @@
 //!
 //! - `read`: tables to [`Config`], `mail` and `words`: the parts with a syntax of their own
 //! - `repos`: which repositories a path with `*` stands for
+//! - `regular`: how files that it names are opened
 //! - `shown`: what sandboxes must not show; [`load`] refuses it, since it takes the machine to see
 //! - `inspect`, `hgrc`, `tips`: the machine
 
@@ -13,6 +14,7 @@ mod hgrc;
 mod inspect;
 mod mail;
 mod read;
+mod regular;
 mod repos;
 mod shown;
 mod tips;
@@ -29,6 +31,7 @@ use hgci_core::push::Lane;
 pub use inspect::{Finding, Severity, inspect};
 pub use mail::{Mail, Recipient, Security, Smtp, When};
 pub use read::parse;
+pub use regular::open_regular;
 pub use repos::{Names, Served, Unserved, serve};
 pub use words::Password;
 

@@ -40,6 +40,11 @@ fn at_tip(root: &Path) -> hgci_repo::Result<AtTip> {
         let most = document::MAX_SIZE as u64 + 1;
         let Some(text) = reader.file(&node, pipeline::FILE, most)? else { return Ok(None) };
         let parsed = pipeline::parse(pipeline::FILE, &text);
-        Ok(Some((node, parsed.map_err(|mistakes| mistakes[0].to_string()))))
+        let link = parsed.is_err() && reader.is_symlink(&node, pipeline::FILE)?;
+        let parsed = parsed.map_err(|mistakes| match link {
+            true => document::symlink(pipeline::FILE).to_string(),
+            false => mistakes[0].to_string(),
+        });
+        Ok(Some((node, parsed)))
     })
 }

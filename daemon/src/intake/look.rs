@@ -388,7 +388,14 @@ impl Planner<'_> {
                 description = changeset.summary().chars().take(200).collect();
                 (branch, author) = (changeset.branch, changeset.author);
                 match self.reader.file(&node, pipeline::FILE, MAX_PIPELINE) {
-                    Ok(Some(text)) => plans.of(text).map_err(NoPlan::Malformed),
+                    Ok(Some(text)) => plans.of(text).map_err(|why| {
+                        // Its text is a path then, of which all that is said is beside the point.
+                        let link = self.reader.is_symlink(&node, pipeline::FILE).unwrap_or(false);
+                        NoPlan::Malformed(match link {
+                            true => document::symlink(pipeline::FILE).to_string(),
+                            false => why,
+                        })
+                    }),
                     Ok(None) => return Ok(Err("there is no .hgci.toml")),
                     Err(Error::TooLarge { what, size, .. }) if what == pipeline::FILE => {
                         let mistake = document::too_large(pipeline::FILE, size);

@@ -4,6 +4,7 @@
 //! the server that wanted none of it or a message.
 
 use std::future::Future;
+use std::io::Read as _;
 use std::time::Duration;
 
 use lettre::Address;
@@ -15,7 +16,7 @@ use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
 use super::compose::Message;
-use crate::config::{Mail, Security};
+use crate::config::{Mail, Security, open_regular};
 
 /// Connecting, STARTTLS and the login are several answers each.
 const SEVERAL: u32 = 2;
@@ -210,5 +211,12 @@ fn said(error: &dyn std::error::Error) -> String {
 }
 
 async fn read(file: &std::path::Path) -> Result<Vec<u8>, String> {
-    tokio::fs::read(file).await.map_err(|error| format!("read {}: {error}", file.display()))
+    let path = file.to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        open_regular(&path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    let read = reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map_err(|error| format!("read {}: {error}", file.display()))
 }

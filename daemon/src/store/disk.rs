@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
-use super::error::{IoContext, StoreError};
+use super::error::{IoContext, StoreError, check_there};
 use super::mirror::Numbers;
 use super::record::{self, Stored};
 
@@ -121,6 +121,11 @@ impl Disk {
         // length alone. The descriptor is always the same: the kernel reports a failed
         // write-back once to each descriptor that was open then.
         rustix::fs::fdatasync(&self.data).on("sync", &self.path)
+    }
+
+    /// Whether the data is still where it will be looked for.
+    pub fn check_there(&self) -> Result<(), StoreError> {
+        check_there(&self.data, &self.path, "")
     }
 
     /// The counter, where there is a sound one.

@@ -1,7 +1,10 @@
 //! What can go wrong with the store.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use super::Tree;
 
@@ -52,6 +55,14 @@ pub enum StoreError {
         operation: &'static str,
         /// The panic's message.
         message: String,
+    },
+    /// What is written goes into a file that nobody will find again.
+    #[error("{} was removed or replaced under the running hgcid{mend}", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// What to do about it; empty where hgcid makes it anew by itself.
+        mend: &'static str,
     },
     /// An earlier write failed, and [`super::Store::reopen`] has not been called since.
     #[error("the store is closed after a failed write")]
@@ -126,6 +137,19 @@ impl StoreError {
             }
             _ => false,
         }
+    }
+}
+
+/// Refuses where a path does not lead to this open file any more: what is written into it is lost
+/// when it is closed, whatever the kernel says of the writes.
+pub(super) fn check_there(file: &File, path: &Path, mend: &'static str) -> Result<(), StoreError> {
+    let ours = rustix::fs::fstat(file).on("examine", path)?;
+    match rustix::fs::stat(path) {
+        Ok(there) if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino) => Ok(()),
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
+            Err(StoreError::Gone { path: path.to_owned(), mend })
+        }
+        Err(error) => Err(error).on("examine", path),
     }
 }
 

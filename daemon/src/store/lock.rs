@@ -3,18 +3,19 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::error::{IoContext, StoreError};
+use super::error::{IoContext, StoreError, check_there};
 
 /// Holds the lock until it is dropped, or the process ends in any way.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -52,7 +53,16 @@ impl Lock {
         let _ = file.set_len(0);
         let _ = file.rewind();
         let _ = writeln!(file, "{}", std::process::id());
-        Ok(Lock { _file: file })
+        Ok(Lock { file, path })
+    }
+
+    /// Whether it still keeps others out: who makes the folder anew makes a lock of its own.
+    pub fn check_there(&self) -> Result<(), StoreError> {
+        check_there(
+            &self.file,
+            &self.path,
+            "; put the state folder back, or restart hgcid, which begins a new one",
+        )
     }
 }
 

@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::error::{IoContext, StoreError};
+use super::error::{IoContext, StoreError, check_there};
 
 const MAGIC: &[u8; 8] = b"hgcicnt1";
 const SLOT: u64 = 4096;
@@ -84,6 +84,11 @@ impl Mirror {
         }
         let mirror = Mirror { path: path.to_owned(), file, slot: SLOT * (1 - newest as u64) };
         Ok((mirror, count))
+    }
+
+    /// Whether the file is still where it will be looked for.
+    pub fn check_there(&self) -> Result<(), StoreError> {
+        check_there(&self.file, &self.path, "")
     }
 
     /// Writes. With `sync`, it is durable afterwards.

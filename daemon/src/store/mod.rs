@@ -96,7 +96,7 @@ pub struct Store {
     writer: Mutex<Writer>,
     figures: Figures,
     history: History,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// What a store has done since it was opened.
@@ -136,7 +136,7 @@ impl Store {
             writer: Mutex::new(Writer { mirror: parts.mirror, counter: parts.counter }),
             figures: Figures::default(),
             history: History::default(),
-            _lock: lock,
+            lock,
         };
         Ok((store, report))
     }
@@ -147,22 +147,25 @@ impl Store {
     pub fn reopen(&self) -> Result<OpenReport, StoreError> {
         let mut writer = self.writer.lock();
         self.close();
+        self.lock.check_there()?;
         check_room(&self.state, self.options.reserve)?;
-        let (parts, report) = open::open(&self.state, &self.options, self.history.is_lost())?;
+        let (parts, mut report) = open::open(&self.state, &self.options, self.history.is_lost())?;
+        if report.how == Opened::New && writer.counter.batches > 0 {
+            // All of it was taken away, with the sign that there had been one.
+            report.how = Opened::Fresh;
+        }
         self.history.opened();
         *writer = Writer { mirror: parts.mirror, counter: parts.counter };
         *self.disk.write() = Some(parts.disk);
         Ok(report)
     }
 
-    /// Writes a batch; it is durable when this returns `Ok`.
+    /// Writes a batch; it is durable when this returns `Ok`. With an empty one, only looks whether
+    /// the store's files are still there.
     ///
-    /// After an error of any kind but [`StoreError::NoRoom`] and [`StoreError::TooLarge`], with
-    /// which nothing was tried, the store is closed: see [`Store::reopen`].
+    /// After an error with which something was tried the store is closed: see [`Store::reopen`]. Not
+    /// tried is what is too large or has no room, or while the state folder is not there.
     pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
         for ((tree, key), value) in &batch.changes {
             let value = value.as_ref().map_or(0, Vec::len);
             if key.len() > MAX_KEY || value > MAX_VALUE {
@@ -170,18 +173,25 @@ impl Store {
             }
         }
         let mut writer = self.writer.lock();
-        if self.history.is_suspect() {
+        if self.history.is_suspect() && !batch.is_empty() {
             self.figures.failures.one();
             self.close();
             return Err(StoreError::History);
         }
         let started = Instant::now();
-        let result = check_room(&self.state, self.options.reserve).and_then(|()| {
+        let tried = self.lock.check_there().and_then(|()| match batch.is_empty() {
+            true => Ok(()),
+            false => check_room(&self.state, self.options.reserve),
+        });
+        let result = tried.and_then(|()| {
             let disk = self.disk.read();
             let disk = disk.as_ref().ok_or(StoreError::Closed)?;
-            Ok(writer.write(disk, batch))
+            let written = if batch.is_empty() { Ok(()) } else { writer.write(disk, batch) };
+            // Last: files that are gone take all that is written into them.
+            Ok(written.and_then(|()| disk.check_there()).and_then(|()| writer.mirror.check_there()))
         });
         match &result {
+            Ok(Ok(())) if batch.is_empty() => {}
             Ok(Ok(())) => {
                 self.figures.batches.took(started.elapsed());
                 self.figures.records.add(batch.len() as u64);

@@ -6,6 +6,7 @@ mod damage;
 mod death;
 mod everyday;
 mod full_disk;
+mod gone;
 
 use std::collections::BTreeMap;
 use std::path::Path;

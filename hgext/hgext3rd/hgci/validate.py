@@ -71,6 +71,9 @@ def mistakes(repo, first):
     found = []
     for count, (node, content) in enumerate(brought(repo, first)):
         lines = _native.mistakes(content)
+        if lines and b'l' in repo.unfiltered()[node].flags(FILE):
+            # Its content is a path.
+            lines = _native.symlink()
         if (lines or count == MAXREAD) and not found and not _native.applies(repo.root):
             return []
         if count == MAXREAD:

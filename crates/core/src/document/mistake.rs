@@ -116,6 +116,18 @@ pub fn too_large(file: &str, size: u64) -> Mistake {
     }
 }
 
+/// What is said of a symbolic link where a document should be: what it leads to is not in the
+/// changeset, or is read by nobody else who looks there.
+pub fn symlink(file: &str) -> Mistake {
+    Mistake {
+        file: file.to_owned(),
+        line: 1,
+        column: 1,
+        message: format!("`{file}` is a symbolic link; it must be a regular file"),
+        hint: Some("put the content itself there".to_owned()),
+    }
+}
+
 /// The text of a document, or what is wrong with its bytes: the part before that is text, a
 /// message and a hint.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, (&str, String, String)> {

@@ -32,7 +32,7 @@ use std::cell::RefCell;
 use toml::de::DeTable;
 
 use mistake::Mistakes;
-pub use mistake::{MAX_MISTAKES, Mistake, Place, too_large};
+pub use mistake::{MAX_MISTAKES, Mistake, Place, symlink, too_large};
 pub use nearest::{did_you_mean, nearest, quoted};
 pub use table::Table;
 pub use value::{Key, Value};

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use hgci_core::push::Phase;
@@ -132,6 +132,23 @@ fn a_folder_with_the_name_of_a_file_is_no_file() {
         hg.write(&name, "xhgci.toml", "not it");
         let node = hg.commit(&name, "a folder");
         assert_eq!(hg.reader(&name).file(&node, ".hgci.toml", 100).unwrap(), None, "{config}");
+    }
+}
+
+#[test]
+fn a_symlink_is_told_from_a_file() {
+    let mut hg = Hg::new();
+    for config in ["format.dotencode=yes", "format.dotencode=no"] {
+        let name = config.replace(['.', '='], "-");
+        hg.run("", &["init", &name, "--config", config]);
+        hg.write(&name, "a", "a");
+        symlink("a", hg.path(&name).join(".hgci.toml")).unwrap();
+        hg.write(&name, "folder/a", "a");
+        let node = hg.commit(&name, "a link");
+        let reader = hg.reader(&name);
+        let found = [".hgci.toml", "a", "folder", "none"];
+        let found = found.map(|path| reader.is_symlink(&node, path).unwrap());
+        assert_eq!(found, [true, false, false, false], "{config}");
     }
 }
 
