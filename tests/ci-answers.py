@@ -7,6 +7,7 @@ FOLDER/JOB.done exists. The real daemon has its tests in tests/e2e.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socketserver
 import sys
@@ -27,13 +28,24 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = parse_qs(url.query)
         if url.path == "/api/v1/status":
-            builds = json.loads((FOLDER / "status.json").read_text())
-            found = [build for build in builds if build["node"] in query["node"]]
-            self.answer(200, json.dumps(found).encode())
+            self.status(query)
         elif url.path == "/api/v1/log":
             self.log(query)
         else:
             self.answer(404, b'{"error": "no such page"}')
+
+    def status(self, query: dict[str, list[str]]) -> None:
+        end = time.monotonic() + int(query.get("wait", ["0"])[0]) / 1000
+        while True:
+            builds = json.loads((FOLDER / "status.json").read_text())
+            found = [build for build in builds if build["node"] in query["node"]]
+            text = json.dumps(found).encode()
+            tag = hashlib.sha256(text).hexdigest()[:24]
+            if tag not in query.get("seen", []) or time.monotonic() >= end:
+                break
+            time.sleep(0.02)
+        planning = int((FOLDER / "planning").exists())
+        self.answer(200, text, {"tag": tag, "planning": planning})
 
     def log(self, query: dict[str, list[str]]) -> None:
         job = FOLDER / query["job"][0]

@@ -159,7 +159,7 @@ Nonsense on the wire is refused in a line
   200 Script output follows
   content-type: application/hg-error
   
-  hgci-status: bad list of nodes (no-eol)
+  hgci-status: bad arguments (no-eol)
   $ get '?cmd=hgci-log&node=zz&job=x' content-type
   200 Script output follows
   content-type: application/mercurial-0.1

@@ -22,6 +22,9 @@ use pyo3::types::PyDict;
 /// How long a daemon on this machine may take to say what is queued and running.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The most changesets in one call of the daemon: small enough for the line of a request.
+const MAX_WATCHED: usize = 100;
+
 /// The most notes about damage that are shown.
 const MAX_NOTES: usize = 10;
 
@@ -33,9 +36,12 @@ pub struct PyStatuses(Statuses);
 impl PyStatuses {
     /// Reads the results log of the repository at `root` for `nodes` (20 bytes each), and asks the
     /// daemon if `ask` and one serves it. `socket` is what is configured, if anything. `default` is
-    /// the source whose results count before those that were received from elsewhere.
+    /// the source whose results count before those that were received from elsewhere. A daemon that
+    /// knows nothing but what had the tag `seen` answers after `wait` milliseconds; both are for at
+    /// most [`MAX_WATCHED`] nodes.
     #[staticmethod]
-    #[pyo3(signature = (root, socket, nodes, ask, default))]
+    #[pyo3(signature = (root, socket, nodes, ask, default, seen = "", wait = 0))]
+    #[allow(clippy::too_many_arguments)]
     fn read(
         py: Python<'_>,
         root: &[u8],
@@ -43,6 +49,8 @@ impl PyStatuses {
         nodes: Vec<Vec<u8>>,
         ask: bool,
         default: Option<&[u8]>,
+        seen: &str,
+        wait: u64,
     ) -> PyResult<PyStatuses> {
         let default = default.map(|url| String::from_utf8_lossy(url).into_owned());
         let nodes = parse(&nodes)?;
@@ -54,7 +62,7 @@ impl PyStatuses {
             };
             let mut statuses = from_logs(&repo, default.as_deref(), &nodes);
             if ask {
-                statuses.merge(from_daemon(&repo, socket, &nodes));
+                statuses.merge(from_daemon(&repo, socket, &nodes, seen, wait));
             }
             statuses.done = nodes.len();
             statuses
@@ -89,6 +97,21 @@ impl PyStatuses {
     /// Adds what another one says.
     fn merge(&mut self, other: &PyStatuses) {
         self.0.merge(other.0.clone());
+    }
+
+    /// Of what the daemon said: the same as long as nothing but time has changed.
+    #[getter]
+    fn tag(&self) -> &str {
+        &self.0.tag
+    }
+
+    /// Whether all of `nodes` have a build that has ended, or none and none is to come.
+    fn over_for(&self, nodes: Vec<Vec<u8>>) -> PyResult<bool> {
+        let over = |node| match self.0.builds.iter().find(|build| build.node == node) {
+            Some(build) => build.state.is_final(),
+            None => !self.0.planning,
+        };
+        Ok(parse(&nodes)?.into_iter().all(over))
     }
 
     /// How many of the changesets that were asked for this is about.
@@ -212,7 +235,13 @@ fn noted(note: String) -> Statuses {
     Statuses { notes: vec![note], ..Statuses::default() }
 }
 
-fn from_daemon(repo: &Repository, socket: Option<String>, nodes: &[Node]) -> Statuses {
+fn from_daemon(
+    repo: &Repository,
+    socket: Option<String>,
+    nodes: &[Node],
+    seen: &str,
+    wait: u64,
+) -> Statuses {
     let mut statuses = Statuses::default();
     let Some(client) = client_of(repo, socket) else { return statuses };
     let client = match client {
@@ -220,14 +249,19 @@ fn from_daemon(repo: &Repository, socket: Option<String>, nodes: &[Node]) -> Sta
         Err(why) => return Statuses { daemon: Daemon::Silent(why), ..statuses },
     };
     statuses.daemon = Daemon::Answered;
-    // Small enough for the line of a request.
-    for nodes in nodes.chunks(100) {
+    for nodes in nodes.chunks(MAX_WATCHED) {
         let mut path = format!("{}?repo={}", read::STATUS, hgci_api::query(repo.root()));
         for node in nodes {
             path.push_str(&format!("&node={node}"));
         }
-        match client.get::<Vec<NodeStatus>>(&path, Patience::Total(PATIENCE)) {
-            Ok(builds) => statuses.builds.extend(builds),
+        if wait > 0 {
+            path.push_str(&format!("&wait={wait}&seen={}", hgci_api::query(seen)));
+        }
+        match look(&client, &path, PATIENCE.saturating_add(Duration::from_millis(wait))) {
+            Ok((builds, tag, planning)) => {
+                statuses.builds.extend(builds);
+                (statuses.tag, statuses.planning) = (tag, planning);
+            }
             Err(client::Error::Refused { status: 404, .. }) => {
                 statuses.daemon = Daemon::None;
                 break;
@@ -239,6 +273,18 @@ fn from_daemon(repo: &Repository, socket: Option<String>, nodes: &[Node]) -> Sta
         }
     }
     statuses
+}
+
+/// One answer of the daemon, with its tag, and whether pushes wait for their plan.
+fn look(
+    client: &Client,
+    path: &str,
+    patience: Duration,
+) -> Result<(Vec<NodeStatus>, String, bool), client::Error> {
+    let answer = client.download(path, Patience::Total(patience))?;
+    let header = |name| answer.header(name).unwrap_or_default().to_owned();
+    let (tag, planning) = (header(read::STATUS_TAG), header(read::STATUS_PLANNING) == "1");
+    Ok((client.read_json(answer)?, tag, planning))
 }
 
 /// The daemon that serves a repository: one counts only where the repository's own hgrc names it

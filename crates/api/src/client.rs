@@ -220,6 +220,11 @@ impl Client {
         Ok(Download { answer })
     }
 
+    /// The body of an answer as JSON, for who wants its headers too.
+    pub fn read_json<T: DeserializeOwned>(&self, download: Download) -> Result<T, Error> {
+        self.json(download.answer)
+    }
+
     /// `kind`: the body's content type, and its length where that is known.
     fn call(
         &self,

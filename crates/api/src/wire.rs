@@ -2,7 +2,7 @@
 //!
 //! | command | arguments | answer |
 //! |---|---|---|
-//! | [`STATUS`] | `nodes`: hexadecimal, separated by spaces, at most [`MAX_NODES`] | [`Statuses`] as JSON |
+//! | [`STATUS`] | `nodes`: hexadecimal, separated by spaces, at most [`MAX_NODES`]; and `seen`, `wait` as in [`crate::read::STATUS`] | [`Statuses`] as JSON |
 //! | [`LOG`] | `node`, `job`, and `attempt`, `offset`, `wait` as in [`crate::read::LOG`] | a line of JSON, [`LogPart`], then bytes |
 //! | [`ASK`] | `what`: `run`, `retry` or `cancel`; `node`; `jobs`: one a line; `id` as in [`crate::ask::Ask`] | [`Answered`] as JSON |
 //!
@@ -43,6 +43,12 @@ pub struct Statuses {
     pub notes: Vec<String>,
     /// How many of the changesets that were asked for this is about: the first so many.
     pub done: usize,
+    /// Of what the daemon said: the same as long as nothing but time has changed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tag: String,
+    /// Whether pushes wait for their plan, so that a changeset without a build may soon have one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub planning: bool,
 }
 
 /// Whether what is queued and running is known.
@@ -100,7 +106,7 @@ impl Statuses {
             }
         }
         if other.daemon != Daemon::None && self.daemon != Daemon::Answered {
-            self.daemon = other.daemon;
+            (self.daemon, self.tag, self.planning) = (other.daemon, other.tag, other.planning);
         }
         self.notes.extend(other.notes);
     }

@@ -23,13 +23,14 @@ Where hg cannot load extensions, the program ``hgci-hook`` does the same.
 
 In a clone nothing is to be set but ``[extensions] hgci =``. :hg:`ci-status` shows
 how the jobs of a changeset ended or where they stand, :hg:`ci-log` what a job
-wrote. The server at the default path answers, over hg's own connection: whoever
-may pull may see it. Pulls bring results along (``exchange = no`` in ``[hgci]``
-stops that, ``exchange-limit`` bounds it), for the template keywords ``{ci_state}``,
-``{ci_jobs}`` and ``{ci_url}``, the style ``ci`` and the revset ``ci()`` of
-:hg:`log`. Whoever may push may ask for runs with :hg:`ci-run`, :hg:`ci-retry` and
-:hg:`ci-cancel`. What is to be run is said by the file ``.hgci.toml`` at the
-root of a changeset; ``hgci check`` looks at one before it is pushed.
+wrote; with --watch and -f they go on until the end. The server at the default path
+answers, over hg's own connection: whoever may pull may see it. Pulls bring results
+along (``exchange = no`` in ``[hgci]`` stops that, ``exchange-limit`` bounds it), for
+the template keywords ``{ci_state}``, ``{ci_jobs}`` and ``{ci_url}``, the style ``ci``
+and the revset ``ci()`` of :hg:`log`. Whoever may push may ask for runs with
+:hg:`ci-run`, :hg:`ci-retry` and :hg:`ci-cancel`. What is to be run is said by the
+file ``.hgci.toml`` at the root of a changeset; ``hgci check`` looks at one before it
+is pushed.
 
 Colours of states, for ``[color]``, are the labels ``ci.passed``, ``ci.failed``,
 ``ci.errored``, ``ci.timed-out``, ``ci.cancelled``, ``ci.superseded``,

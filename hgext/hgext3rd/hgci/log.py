@@ -13,7 +13,7 @@ from mercurial import cmdutil, encoding, error, exthelper, logcmdutil, registrar
 from mercurial.i18n import _
 from mercurial.node import hex, short
 
-from . import _native, hook, wire
+from . import _native, hook, patience, wire
 from .text import printable
 
 eh = exthelper.exthelper()
@@ -26,16 +26,6 @@ PAUSE = 1
 
 # What is little of a log: less than a server gives at once by far.
 LITTLE = 64 * 1024
-
-# How many seconds a reader waits for a daemon that is busy or went away, before it
-# takes the log to be over: once, and at most before it asks again. A daemon that is
-# followed may be restarted meanwhile, or its machine.
-PATIENCE = 120
-FOLLOWING = 900
-MAXRETRY = 60
-
-# Who waits longer is told why.
-TELL = 5
 
 # The most of a log that fits into one JSON string.
 MAXITEM = 64 * 1024 * 1024
@@ -106,7 +96,7 @@ class Source:
         self._here = True
         self.attempt = None
 
-    def _read(self, attempt, offset, wait):
+    def _read(self, attempt, offset, wait, heard):
         if self._here:
             answer = _native.read_log(
                 self._repo.root,
@@ -123,6 +113,8 @@ class Source:
         try:
             return self._remote.log(self._node, self._job, attempt, offset, wait)
         except wire.Silent as inst:
+            if heard:
+                return wire.nolog(inst.args[0], away=True)
             raise error.Abort(
                 _(b'cannot read the log: %s') % printable(inst.args[0]),
                 hint=_(b'logs are at the server: set a default path to it'),
@@ -131,10 +123,12 @@ class Source:
     def parts(self, attempt, follow):
         """the log in parts, from the start"""
         offset = 0
-        waiting = Waiting(self._ui, FOLLOWING if follow else PATIENCE)
+        waiting = patience.Waiting(self._ui, follow)
         while True:
             began = time.monotonic()
-            part = self._part(attempt, offset, WAIT if follow else 0)
+            # The first answer comes at once: whoever cuts what waits is not there yet.
+            wait = WAIT if follow and waiting.heard else 0
+            part = self._part(attempt, offset, wait, waiting.heard)
             if part.error is not None:
                 # A daemon that never answered is not there; one that did comes back.
                 can = part.retry is not None and (waiting.heard or not part.away)
@@ -154,8 +148,8 @@ class Source:
                 # Each line of a job that says much is not worth a call.
                 time.sleep(max(0, began + PAUSE - time.monotonic()))
 
-    def _part(self, attempt, offset, wait):
-        answer = self._read(attempt, offset, wait)
+    def _part(self, attempt, offset, wait, heard):
+        answer = self._read(attempt, offset, wait, heard)
         try:
             return _native.LogPart.decode(answer)
         except ValueError as exc:
@@ -166,39 +160,6 @@ class Source:
         if offset:
             raise error.Abort(_(b'the log of %s of %s breaks off: %s') % what)
         raise error.Abort(_(b'no log of %s of %s: %s') % what)
-
-
-class Waiting:
-    """the patience of who reads a log"""
-
-    def __init__(self, ui, patience):
-        self._ui = ui
-        self._patience = patience
-        self._since = None
-        self._told = False
-        # Whether there was an answer at all.
-        self.heard = False
-
-    def over(self):
-        """there was an answer"""
-        self.heard = True
-        self._since = None
-        self._told = False
-
-    def wait(self, seconds, why):
-        """waits so long, or as long as patience allows; false where it is at its end"""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-        left = self._since + self._patience - now
-        if left <= 0:
-            return False
-        seconds = min(max(seconds, 1), MAXRETRY, left)
-        if not self._told and now + seconds - self._since >= TELL:
-            self._ui.warn(_(b'ci: waiting: %s\n') % printable(why))
-            self._told = True
-        time.sleep(seconds)
-        return True
 
 
 def item(ui, source, node, job, attempt, template):

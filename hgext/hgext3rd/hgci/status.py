@@ -24,7 +24,7 @@ from mercurial import (
 from mercurial.i18n import _
 from mercurial.node import bin, short
 
-from . import _native, exchange, hook, wire
+from . import _native, exchange, hook, watch, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -37,6 +37,7 @@ UNKNOWN = 3
     [
         (b'r', b'rev', [], _(b'show the state of these changesets'), _(b'REV')),
         (b'', b'live', None, _(b'fail when what is queued and running is not known')),
+        (b'', b'watch', None, _(b'show what changes until all has ended')),
         *cmdutil.formatteropts,
     ],
     _(b'[-r] [REV]...'),
@@ -54,6 +55,10 @@ def cistatus(ui, repo, *revs, **opts):
     that the log does not have. When nobody answers, what the log has is shown,
     and a warning; with --live that is an error, and the default path is always
     asked.
+
+    With --watch, which implies --live, what changes is shown until all has ended:
+    in a terminal as a table that is kept up to date, elsewhere as a line for each
+    change. With -T, what is known at the end is shown.
 
     With -v, also where each job ran and can be seen; with -q, the names of the
     jobs alone.
@@ -89,12 +94,17 @@ def cistatus(ui, repo, *revs, **opts):
         nodes = [repo.changelog.node(rev) for rev in revset]
     else:
         nodes = [repo[b'.'].node()]
-    known = gather(ui, repo, nodes, opts['live'])
+    show = table if ui.formatted() else lines
+    template = opts['template']
+    if not opts['watch']:
+        known = gather(ui, repo, nodes, opts['live'])
+    elif template:
+        known = watch.until_over(ui, repo, nodes)
+    else:
+        return watch.show(ui, repo, nodes, show)
 
     ret = 0
-    fm = ui.formatter(b'ci-status', {b'template': opts['template']})
-    show = table if fm.isplain() and ui.formatted() else lines
-    with fm:
+    with ui.formatter(b'ci-status', {b'template': template}) as fm:
         for node in nodes:
             build = known.build(node)
             if build is None:
@@ -223,22 +233,28 @@ def seconds(duration):
 
 def lines(ui, fm, build):
     """a line for each job, for programs that read lines"""
-    node = short(bin(build['node']))
-    if not build['jobs'] and not ui.quiet:
-        fm.plain(node + b' ')
-        fm.plain(local(build['state']), label=label(build['state']))
-        message = printable(build['message'] or '')
-        fm.plain(b' - (%s)\n' % message if message else b' -\n')
+    if not build['jobs']:
+        line(ui, fm, build, None)
     for job in build['jobs']:
-        name = printable(job['name'])
-        if ui.quiet:
+        line(ui, fm, build, job)
+
+
+def line(ui, fm, build, job):
+    """the line of one job; of a build that has none, with None"""
+    name = printable(job['name']) if job else b'-'
+    if ui.quiet:
+        if job:
             fm.plain(name + b'\n')
-            continue
-        fm.plain(node + b' ')
-        fm.plain(local(job['state']), label=label(job['state']))
+        return
+    state = (job or build)['state']
+    if job:
         words = details(ui, job)
-        fm.plain(b' ' + name)
-        fm.plain(b' (%s)\n' % b', '.join(words) if words else b'\n')
+    else:
+        words = [printable(build['message'])] if build['message'] else []
+    fm.plain(short(bin(build['node'])) + b' ')
+    fm.plain(local(state), label=label(state))
+    fm.plain(b' ' + name)
+    fm.plain(b' (%s)\n' % b', '.join(words) if words else b'\n')
 
 
 def table(ui, fm, build):

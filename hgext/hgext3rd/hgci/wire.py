@@ -35,8 +35,16 @@ CAPABILITY = b'hgci'
 # As in crates/api/src/wire.rs.
 MAXNODES = 200
 
-# The longest that a server keeps a client waiting for more of a log.
+# Of which a change can be waited for.
+MAXWATCHED = 100
+MAXTAG = 100
+
+# The longest that a server keeps a client waiting for something new, in milliseconds.
 MAXWAIT = 5000
+
+# The least that a client waits, when something between it and the server cuts
+# connections on which nothing comes.
+MINWAIT = 250
 
 
 # As in crates/api/src/ask.rs.
@@ -51,11 +59,19 @@ class Silent(Exception):
 # The server
 
 
-def statuses(repo, nodes):
-    """what is known of those of ``nodes`` that can be seen in ``repo``"""
+def statuses(repo, nodes, seen='', wait=0):
+    """what is known of those of ``nodes`` that can be seen in ``repo``, after ``wait``
+    milliseconds if it is what had the tag ``seen``"""
     nodes = [node for node in nodes if repo.changelog.hasnode(node)]
-    default = exchange.defaultsource(repo.ui)
-    return _native.Statuses.read(repo.root, hook.socket(repo.ui), nodes, True, default)
+    return _native.Statuses.read(
+        repo.root,
+        hook.socket(repo.ui),
+        nodes,
+        True,
+        exchange.defaultsource(repo.ui),
+        seen,
+        min(wait, MAXWAIT),
+    )
 
 
 def readlog(repo, node, job, attempt, offset, wait):
@@ -130,22 +146,30 @@ def refusal(why):
     return json.dumps({'error': encoding.unifromlocal(why)}).encode('utf-8')
 
 
-def nolog(why):
-    """the answer that says why there is no log; an error of hg's own protocol would
-    reach the user of ssh in pieces"""
+def nolog(why, away=False):
+    """the answer that says why there is no log, or not now; an error of hg's own
+    protocol would reach the user of ssh in pieces"""
     part = {'attempt': 0, 'next': 0, 'done': True, 'error': encoding.unifromlocal(why)}
+    if away:
+        part.update(retry=1, away=True)
     return json.dumps(part).encode('utf-8') + b'\n'
 
 
-def servestatus(repo, proto, nodes):
+def servestatus(repo, proto, nodes, others):
     try:
         # The same as decodelist, but with errors that are alike in all versions.
         wanted = [compat.bin(node) for node in nodes.split(b' ')] if nodes else []
-        if len(wanted) > MAXNODES or any(len(node) != 20 for node in wanted):
-            return wireprototypes.ooberror(b'hgci-status: bad list of nodes')
+        seen = others.get(b'seen', b'').decode('ascii')
+        wait = int(others.get(b'wait', b'0'))
+        most = MAXWATCHED if wait else MAXNODES
+        if len(wanted) > most or any(len(node) != 20 for node in wanted):
+            raise ValueError
+        if len(seen) > MAXTAG or wait < 0:
+            raise ValueError
     except ValueError:
-        return wireprototypes.ooberror(b'hgci-status: bad list of nodes')
-    return wireprototypes.bytesresponse(statuses(repo, wanted).encode(wanted))
+        return wireprototypes.ooberror(b'hgci-status: bad arguments')
+    found = statuses(repo, wanted, seen, wait)
+    return wireprototypes.bytesresponse(found.encode(wanted))
 
 
 def servelog(repo, proto, node, job, others):
@@ -183,7 +207,7 @@ def setup(ui):
     """called when hg loads what answers wire commands"""
     extensions.wrapfunction(wireprotov1server, '_capabilities', capabilities)
     register = wireprotov1server.wireprotocommand
-    register(b'hgci-status', b'nodes', permission=b'pull')(servestatus)
+    register(b'hgci-status', b'nodes *', permission=b'pull')(servestatus)
     register(b'hgci-log', b'node job *', permission=b'pull')(servelog)
     register(b'hgci-ask', b'what node jobs id', permission=b'push')(serveask)
 
@@ -195,11 +219,13 @@ class Remote:
     """the repository at the default path, as far as it knows of CI
 
     With ``push``, at the one that pushes go to. Connects when it is first needed.
-    Raises Silent where that fails.
+    Raises Silent where that fails; what is called afterwards connects anew.
     """
 
     def __init__(self, repo, push=False):
         self._repo = repo
+        # The longest that the server may hold a call, in milliseconds.
+        self._hold = MAXWAIT
         path = compat.pushpath if push else compat.defaultpath
         self._path = path(repo.ui)
         self._peer = None
@@ -208,8 +234,12 @@ class Remote:
         return self
 
     def __exit__(self, exctype, excvalue, traceback):
-        if self._peer is not None:
-            self._peer.close()
+        self._close()
+
+    def _close(self):
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer.close()
 
     def __bool__(self):
         return self._path is not None
@@ -220,40 +250,56 @@ class Remote:
                 raise Silent(_(b'there is no default path'))
             with told(self._path):
                 self._peer = compat.peer(self._repo, self._path)
+            if self._peer.local() is None:
+                # What ssh and the server say beside the answer is not what is shown.
+                ui = self._peer.ui
+                ui.setconfig(b'ui', b'message-output', b'stderr', b'hgci')
         if self._peer.local() is None and not self._peer.capable(CAPABILITY):
             where = urlutil.hidepassword(self._path)
             raise Silent(_(b'%s knows nothing of CI') % where)
         return self._peer
 
     def _call(self, command, **args):
-        peer = self._connect()
-        with told(self._path):
-            return peer._call(command, **args)
+        try:
+            peer = self._connect()
+            with told(self._path):
+                return peer._call(command, **args)
+        except Silent:
+            # Perhaps the connection, which somebody cut because nothing came.
+            if args.get('wait', b'0') != b'0':
+                self._hold = max(self._hold // 2, MINWAIT)
+            self._close()
+            raise
 
     def _served(self):
         """the repository itself, as others see it, where it is on this disk"""
         repo = self._connect().local()
         return repo and repo.filtered(repo.ui.config(b'server', b'view'))
 
-    def statuses(self, nodes):
-        """what the server knows of ``nodes``"""
+    def statuses(self, nodes, seen='', wait=0):
+        """what the server knows of ``nodes``; it waits if that is what had the tag
+        ``seen``"""
         served = self._served()
         if served is not None:
-            return statuses(served, nodes)
+            return statuses(served, nodes, seen, wait)
         found = None
+        # Only the first call waits: what follows is the rest of the same answer.
+        more = {'seen': seen.encode('ascii'), 'wait': b'%d' % min(wait, self._hold)}
         while nodes:
             part = nodes[:MAXNODES]
-            answer = self._call(b'hgci-status', nodes=wireprototypes.encodelist(part))
+            args = {'nodes': wireprototypes.encodelist(part)}
+            answer = self._call(b'hgci-status', **args, **(more if wait else {}))
+            wait = 0
             with told(self._path):
-                more = _native.Statuses.decode(answer)
-            if not 0 < more.done <= len(part):
+                known = _native.Statuses.decode(answer)
+            if not 0 < known.done <= len(part):
                 where = urlutil.hidepassword(self._path)
                 raise Silent(_(b'%s does not answer all of it') % where)
-            nodes = nodes[more.done :]
+            nodes = nodes[known.done :]
             if found is None:
-                found = more
+                found = known
             else:
-                found.merge(more)
+                found.merge(known)
         return found
 
     def ask(self, what, node, jobs, id):
@@ -281,7 +327,7 @@ class Remote:
             'node': hex(node),
             'job': job.encode('utf-8'),
             'offset': b'%d' % offset,
-            'wait': b'%d' % wait,
+            'wait': b'%d' % min(wait, self._hold),
         }
         if attempt is not None:
             args['attempt'] = b'%d' % attempt
