@@ -50,7 +50,7 @@ lint: build/hgext.stamp $(hg_core) ## Format, clippy, ruff, rules of the house
 .PHONY: bench
 bench: build ## Each figure, ours beside floors and peers; ONLY=hook,jobs: some
 	$(CARGO) build --release --locked -p hgcid --example claimant --example source_tree
-	$(CARGO) build --release --locked -p hgci-results --example million
+	$(CARGO) build --release --locked -p hgci-results --example million --example fill
 	$(python) bench/run.py $(ONLY)
 
 .PHONY: fuzz

@@ -50,12 +50,14 @@ class Handler(BaseHTTPRequestHandler):
     def log(self, query: dict[str, list[str]]) -> None:
         job = FOLDER / query["job"][0]
         attempt = int(query.get("attempt", ["1"])[0])
-        offset = int(query["offset"][0])
+        offset = int(query.get("offset", ["0"])[0])
         end = time.monotonic() + int(query["wait"][0]) / 1000
         if not job.exists() or attempt != 1:
             self.answer(404, b'{"error": "no log of this attempt"}')
             return
         done = job.with_name(job.name + ".done")
+        if "tail" in query and job.exists():
+            offset = max(0, job.stat().st_size - int(query["tail"][0]))
         # Whether it is done is looked up first: what is there then is all.
         over = done.exists()
         while job.stat().st_size <= offset and not over and time.monotonic() < end:

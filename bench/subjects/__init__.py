@@ -12,6 +12,7 @@ SUBJECTS = {
     "source_tree": "the source tree of a changeset",
     "start_up": "what the extension adds to the start of hg",
     "ci_status": "hg ci-status on a log of 1,000,000 results",
+    "results": "1,000,000 results of 100,000 changesets: hg log, revsets, pulls, pages",
     "buildbot": "Buildbot, as a peer: what it has of the same",
 }
 

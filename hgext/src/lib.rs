@@ -22,9 +22,9 @@ mod _native {
     #[pymodule_export]
     use super::hook::{applies, deliver, milliseconds};
     #[pymodule_export]
-    use super::log::{PyLogPart, Terminal, read_log};
+    use super::log::{PyLogPart, PyPlain, Terminal, read_log};
     #[pymodule_export]
-    use super::states::PyStates;
+    use super::states::{PyStates, stamp};
     #[pymodule_export]
     use super::status::PyStatuses;
     #[pymodule_export]

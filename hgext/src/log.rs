@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::status::client_of;
-use hgci_api::terminal::Colours;
+use hgci_api::terminal::{Colours, Plain};
 
 /// How long a part of a log may take beyond what it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,9 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SOON: u32 = 1;
 
 /// A part of the log as the wire has it, from the daemon that serves the repository at `root`;
-/// None where none is known. `wait` is in milliseconds.
+/// None where none is known. `wait` is in milliseconds. With `tail` it is the last so many bytes,
+/// whatever the offset.
 #[pyfunction]
-#[pyo3(signature = (root, socket, node, job, attempt, offset, wait))]
+#[pyo3(signature = (root, socket, node, job, attempt, offset, wait, tail = None))]
 #[allow(clippy::too_many_arguments)]
 pub fn read_log<'py>(
     py: Python<'py>,
@@ -37,6 +38,7 @@ pub fn read_log<'py>(
     attempt: Option<u32>,
     offset: u64,
     wait: u64,
+    tail: Option<u64>,
 ) -> Option<Bound<'py, PyBytes>> {
     let socket = socket.map(|socket| String::from_utf8_lossy(socket).into_owned());
     let answer = py.detach(|| {
@@ -44,7 +46,8 @@ pub fn read_log<'py>(
         let client = client_of(&repo, socket)?;
         let part = client.map_err(refusal).and_then(|client| {
             let mut path = format!("{LOG}?repo={}&node={node}", hgci_api::query(repo.root()));
-            path.push_str(&format!("&job={}&offset={offset}&wait={wait}", hgci_api::query(job)));
+            path.push_str(&format!("&job={}&wait={wait}", hgci_api::query(job)));
+            path.push_str(&tail.map_or(format!("&offset={offset}"), |n| format!("&tail={n}")));
             if let Some(attempt) = attempt {
                 path.push_str(&format!("&attempt={attempt}"));
             }
@@ -178,6 +181,29 @@ impl Terminal {
     }
 
     /// What is left at the end; also switches colours off that the log left on.
+    fn end<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.end())
+    }
+}
+
+/// What of a log reaches a page or a file of text: UTF-8 without colours and controls.
+#[pyclass(name = "Plain", module = "hgext3rd.hgci._native")]
+#[derive(Default)]
+pub struct PyPlain(Plain);
+
+#[pymethods]
+impl PyPlain {
+    #[new]
+    fn new() -> PyPlain {
+        PyPlain::default()
+    }
+
+    /// The next part of a log. What is cut in the middle waits for the rest.
+    fn show<'py>(&mut self, py: Python<'py>, part: &[u8]) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.show(part))
+    }
+
+    /// What is left at the end.
     fn end<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.end())
     }

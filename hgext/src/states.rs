@@ -1,12 +1,16 @@
 //! For `show.py`: the states of all changesets that the logs of a repository tell of.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use hgci_core::{BuildState, JobState, Node};
 use hgci_hooks::Repository;
-use hgci_results::States;
+use hgci_results::{Place, States};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -80,6 +84,24 @@ impl PyStates {
         }
         Ok(found.iter().map(|node| PyBytes::new(py, &node.0)).collect())
     }
+}
+
+/// A number that is another one when anything was added to the logs of the repository at `root`; 0
+/// where there is no log.
+#[pyfunction]
+pub fn stamp(root: &[u8]) -> u64 {
+    let Ok(repo) = Repository::at(Path::new(OsStr::from_bytes(root))) else { return 0 };
+    let mut hash = DefaultHasher::new();
+    let mut found = false;
+    for place in iter::once(Place::new(repo.hg())).chain(Place::all_received(repo.hg())) {
+        let path = place.log();
+        if let Ok(file) = fs::metadata(&path) {
+            found = true;
+            path.hash(&mut hash);
+            (file.ino(), file.len(), file.mtime(), file.mtime_nsec()).hash(&mut hash);
+        }
+    }
+    if found { hash.finish() } else { 0 }
 }
 
 fn parse<S: Copy, const N: usize>(

@@ -107,6 +107,10 @@ def test_a_build_has_its_jobs_their_attempts_and_their_logs(clone: Clone, daemon
     assert (
         daemon.request("GET", f"/api/v1/builds/1/jobs/good/log?offset={len(log) - 4}") == log[-4:]
     )
+    assert daemon.request("GET", "/api/v1/builds/1/jobs/good/log?tail=4") == log[-4:]
+    assert daemon.request("GET", "/api/v1/builds/1/jobs/good/log?tail=1000000") == log
+    with pytest.raises(ApiError, match="an offset, or a tail, not both"):
+        daemon.request("GET", "/api/v1/builds/1/jobs/good/log?tail=4&offset=1")
     assert daemon.request("GET", "/b/1/good/log") == log
     for path in ("/api/v1/builds/1/jobs/good/log", "/b/1/good/log"):
         for n in (0, 2):

@@ -45,8 +45,10 @@ def test_the_wheel_has_the_extension_and_nothing_of_mercurials(wheel: Path) -> N
     assert "-cp39-abi3-" in wheel.name
     names = set(zipfile.ZipFile(wheel).namelist())
     code = {name for name in names if ".dist-info/" not in name}
-    modules = {str(path.relative_to(SOURCES.parent)) for path in SOURCES.rglob("*.py")}
-    assert code == modules | {"hgext3rd/hgci/_native.abi3.so"}
+    files = [*SOURCES.rglob("*.py"), *SOURCES.glob("hgci/templates/*")]
+    named = {str(path.relative_to(SOURCES.parent)) for path in files}
+    assert code == named | {"hgext3rd/hgci/_native.abi3.so"}
+    assert "hgext3rd/hgci/templates/paper.tmpl" in code
     # The name space package is Mercurial's own; a second one would hide other extensions.
     assert "hgext3rd/__init__.py" not in names
 

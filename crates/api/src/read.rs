@@ -11,7 +11,8 @@ pub const STATUS: &str = "/api/v1/status";
 
 /// `GET LOG?repo=PATH&node=HEX&job=NAME[&attempt=N][&offset=N][&wait=MS]` gives bytes of a log
 /// from the offset, at most [`MAX_LOG_READ`], with the headers below. With `wait`, an answer
-/// without bytes comes only after that time or when the attempt is over.
+/// without bytes comes only after that time or when the attempt is over. With `tail=N` in the place
+/// of an offset, the last N bytes.
 pub const LOG: &str = "/api/v1/log";
 
 /// The most bytes in one answer of [`LOG`].

@@ -100,6 +100,33 @@ impl Colours {
     }
 }
 
+/// The text of a log that comes in parts, without colours: for pages and files.
+#[derive(Clone, Debug, Default)]
+pub struct Plain(Colours);
+
+impl Plain {
+    /// What may be shown of the next part: UTF-8, of whose controls there are new lines and tabs.
+    pub fn show(&mut self, part: &[u8]) -> Vec<u8> {
+        without_colours(self.0.show(part))
+    }
+
+    /// What is left at the end.
+    pub fn end(&mut self) -> Vec<u8> {
+        without_colours(self.0.end())
+    }
+}
+
+/// Colours are all that is left of escape sequences, and they are whole.
+fn without_colours(mut shown: Vec<u8>) -> Vec<u8> {
+    let mut in_colour = false;
+    shown.retain(|byte| {
+        let was = in_colour;
+        in_colour = *byte == 0x1b || (was && *byte != b'm');
+        !was && !in_colour
+    });
+    shown
+}
+
 /// Whether text stays to be seen: not where it is concealed (8) or blinks (5, 6). What follows 38,
 /// 48 and 58 is the number of a colour (`5;N`) or its parts (`2;R;G;B`).
 fn is_seen(parameters: &[u8]) -> bool {
@@ -200,6 +227,19 @@ mod tests {
             out.extend(colours.show(&log[at..]));
             out.extend(colours.end());
             assert_eq!(String::from_utf8(out).unwrap(), whole, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn plain_text_has_neither_colours_nor_controls() {
+        let log = "a\tß\n\x1b[1;31mred\x1b[0m m\x1b]0;t\x07\x1b[2J\r\x1b[31".as_bytes();
+        for at in 0..=log.len() {
+            let mut plain = Plain::default();
+            let mut out = plain.show(&log[..at]);
+            out.extend(plain.show(&log[at..]));
+            out.extend(plain.end());
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(text, "a\tß\nred m^[]0;t^G^[[2J\n^[[31", "cut at {at}");
         }
     }
 

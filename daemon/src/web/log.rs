@@ -126,9 +126,17 @@ pub async fn whole(
 
 /// Bytes from the offset, or from what comes there in the time that is given.
 async fn part(app: &App, of: Of, query: &Query) -> Result<Response, Failure> {
-    let (n, offset) = (query.number("attempt")?, query.number("offset")?.unwrap_or(0));
+    let (n, tail) = (query.number("attempt")?, query.number::<u64>("tail")?);
+    let offset = query.number("offset")?;
+    if offset.is_some() && tail.is_some() {
+        return Err(Failure::bad("an offset, or a tail, not both"));
+    }
     let wait = Duration::from_millis(query.number("wait")?.unwrap_or(0)).min(LONGEST_WAIT);
     let Which { attempt, mut done, .. } = of.asked(app, n).await?;
+    let offset = match tail {
+        Some(most) => app.logs.len(attempt).saturating_sub(most.min(MAX_LOG_READ as u64)),
+        None => offset.unwrap_or(0),
+    };
     let mut watch = app.logs.watch(attempt);
     let mut stopping = app.stopping.subscribe();
     let until = tokio::time::Instant::now() + wait;

@@ -21,16 +21,19 @@ own hgrc names the socket, or which the daemon serves. A push never fails becaus
 the daemon does not answer: it is written into ``.hg/hgci/spool``, and built later.
 Where hg cannot load extensions, the program ``hgci-hook`` does the same.
 
+The pages of :hg:`serve` and hgweb show the states of changesets, and ``/ci/NODE``
+the jobs of one and their logs, to whoever may read the repository there.
+
 In a clone nothing is to be set but ``[extensions] hgci =``. :hg:`ci-status` shows
 how the jobs of a changeset ended or where they stand, :hg:`ci-log` what a job
 wrote; with --watch and -f they go on until the end. The server at the default path
 answers, over hg's own connection: whoever may pull may see it. Pulls bring results
 along (``exchange = no`` in ``[hgci]`` stops that, ``exchange-limit`` bounds it), for
 the template keywords ``{ci_state}``, ``{ci_jobs}`` and ``{ci_url}``, the style ``ci``
-and the revset ``ci()`` of :hg:`log`. Whoever may push may ask for runs with
-:hg:`ci-run`, :hg:`ci-retry` and :hg:`ci-cancel`. What is to be run is said by the
-file ``.hgci.toml`` at the root of a changeset; ``hgci check`` looks at one before it
-is pushed.
+and the revset ``ci()`` of :hg:`log`, and a word in :hg:`summary`. Whoever may push
+may ask for runs with :hg:`ci-run`, :hg:`ci-retry` and :hg:`ci-cancel`. What is to be
+run is said by the file ``.hgci.toml`` at the root of a changeset; ``hgci check`` looks
+at one before it is pushed.
 
 Colours of states, for ``[color]``, are the labels ``ci.passed``, ``ci.failed``,
 ``ci.errored``, ``ci.timed-out``, ``ci.cancelled``, ``ci.superseded``,
@@ -42,7 +45,7 @@ from __future__ import annotations
 from mercurial import bundle2, exthelper, wireprotov1server
 from mercurial import exchange as hgexchange
 
-from . import ask, ci, compat, exchange, hook, log, show, status, wire
+from . import ask, ci, compat, exchange, hook, log, show, status, summary, web, wire
 
 __version__ = b'0.1.0'
 
@@ -54,7 +57,7 @@ buglink = b'https://hgci.example.org/issues'
 PART = b'hgci-results'
 
 eh = exthelper.exthelper()
-for module in (hook, status, log, ask, show, ci):
+for module in (hook, status, log, ask, show, summary, web, ci):
     eh.merge(module.eh)
 
 # Those of all modules, for not all of them are loaded each time.

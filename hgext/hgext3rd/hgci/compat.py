@@ -127,3 +127,12 @@ class _Loader:
         module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._callback()
+
+
+def hgwebmodule():
+    """the module of hgweb's classes; hg 7.2 moved them"""
+    try:
+        from mercurial.hgweb import hgweb_mod_inner as module
+    except ImportError:
+        from mercurial.hgweb import hgweb_mod as module
+    return module

@@ -38,6 +38,9 @@ def reposetup(ui, repo):
         return
 
     class hgcirepo(repo.__class__):
+        # Of several repositories in one process, some may have the extension.
+        hgci = True
+
         def transaction(self, desc, report=None):
             outermost = self.currenttransaction() is None
             tr = super().transaction(desc, report)

@@ -15,7 +15,7 @@ from mercurial.node import hex
 from mercurial.utils import stringutil
 
 from . import _native, exchange, status
-from .text import local
+from .text import link, local
 
 eh = exthelper.exthelper()
 
@@ -93,7 +93,7 @@ def showjobs(context, mapping):
 def showurl(context, mapping):
     """String. Where the changeset's CI build is seen in a browser, if anywhere."""
     build = buildof(context, mapping)
-    return local(build['url'] or '') if build else b''
+    return link(build['url']) if build else b''
 
 
 @eh.revsetpredicate(b'ci([state[, job]])', safe=True)

@@ -22,3 +22,10 @@ def printable(text):
     if isinstance(text, bytes):
         return text.translate(CONTROLBYTES)
     return encoding.unitolocal(text.translate(CONTROLS))
+
+
+def link(url):
+    """``url`` if it is one that a browser only goes to: anybody may have written it"""
+    if url and url.startswith(('https://', 'http://')):
+        return printable(url)
+    return b''

@@ -74,8 +74,8 @@ def statuses(repo, nodes, seen='', wait=0):
     )
 
 
-def readlog(repo, node, job, attempt, offset, wait):
-    """a part of a job's log, as the wire has it"""
+def readlog(repo, node, job, attempt, offset, wait, tail=None):
+    """a part of a job's log, as the wire has it; with ``tail`` its last bytes"""
     if not repo.changelog.hasnode(node):
         return nolog(_(b'unknown changeset %s') % hex(node))
     answer = _native.read_log(
@@ -86,6 +86,7 @@ def readlog(repo, node, job, attempt, offset, wait):
         attempt,
         offset,
         min(wait, MAXWAIT),
+        tail,
     )
     if answer is None:
         return nolog(_(b'no daemon serves the repository'))
@@ -218,17 +219,19 @@ def setup(ui):
 class Remote:
     """the repository at the default path, as far as it knows of CI
 
-    With ``push``, at the one that pushes go to. Connects when it is first needed.
-    Raises Silent where that fails; what is called afterwards connects anew.
+    With ``push``, at the one that pushes go to; with ``peer``, at the other end of a
+    connection that is left to who opened it. Connects when it is first needed. Raises
+    Silent where that fails; what is called afterwards connects anew.
     """
 
-    def __init__(self, repo, push=False):
+    def __init__(self, repo, push=False, peer=None):
         self._repo = repo
         # The longest that the server may hold a call, in milliseconds.
         self._hold = MAXWAIT
         path = compat.pushpath if push else compat.defaultpath
         self._path = path(repo.ui)
-        self._peer = None
+        self._peer = peer
+        self._own = peer is None
 
     def __enter__(self):
         return self
@@ -238,8 +241,9 @@ class Remote:
 
     def _close(self):
         peer, self._peer = self._peer, None
-        if peer is not None:
+        if peer is not None and self._own:
             peer.close()
+        self._own = True
 
     def __bool__(self):
         return self._path is not None
