@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import Clone, Daemon, Hg, Served, eventually
+from harness.programs import HG_TESTS, PYTHON
 
 FAILING = """\
 version = 1
@@ -85,6 +87,29 @@ def test_who_may_push_may_ask_over_every_transport(
     assert [push["via"] for push in pushes] == ["hook", "asked", "asked", "hook"]
 
 
+def test_what_was_answered_outlives_a_kill_of_the_daemon(clone: Clone, daemon: Daemon) -> None:
+    node = clone.commit({".hgci.toml": FAILING})
+    clone("push")
+    daemon.final(node)
+    for build in range(2, 6):
+        [item] = json.loads(clone("ci-retry", "-r", node, "-T", "json").out)
+        daemon.kill()
+        daemon.start()
+        assert item["build"] == build
+        row = daemon.wait_for(
+            node, lambda row, build=build: row["build"] == build and row["state"] == "failed"
+        )
+        assert row["by"] == item["by"]
+    waiting = clone.commit({".hgci.toml": WAITING})
+    clone("push")
+    eventually(lambda: list(daemon.state.glob("work/*/tree/.hgci.toml")), "the job to run")
+    clone("ci-cancel", "-r", waiting)
+    daemon.kill()
+    daemon.start()
+    assert daemon.final(waiting)["state"] == "cancelled"
+    assert len(daemon.get("/api/v1/builds")["items"]) == 6
+
+
 def test_a_changeset_that_was_not_pushed_is_named(clone: Clone, daemon: Daemon) -> None:
     node = clone.commit({".hgci.toml": FAILING})
     said = clone("ci-run", status=255).err
@@ -107,6 +132,40 @@ def test_an_ssh_wrapper_that_lets_only_read_lets_nobody_ask(
     said = far("ci-retry", *options, "-r", node, status=255).err
     assert "that is for who may push: " in said
     assert len(daemon.get("/api/v1/builds")["items"]) == 1
+
+
+def test_hg_ssh_with_read_only_lets_read_and_not_ask(
+    served: Served, clone: Clone, daemon: Daemon, alice: Hg, room: Path
+) -> None:
+    node = clone.commit({".hgci.toml": FAILING})
+    clone("push")
+    daemon.final(node)
+    _, url = served.ssh(room)
+    wrapper = [str(PYTHON), str(HG_TESTS / "contrib" / "hg-ssh")]
+    server = " ".join(f"{name}={shlex.quote(value)}" for name, value in served.admin.env.items())
+
+    def through(*options: str) -> str:
+        # What sshd does with a command= in authorized_keys.
+        script = room / "ssh-for-keys"
+        command = shlex.join([*wrapper, *options, str(served.path)])
+        script.write_text(
+            f'#!/bin/sh\nshift\nexec env -i {server} SSH_ORIGINAL_COMMAND="$*" {command}\n'
+        )
+        script.chmod(0o755)
+        return f"--config=ui.ssh={script}"
+
+    readonly = through("--read-only")
+    far = alice.clone(url, room / "far", readonly)
+    assert far("ci-status", readonly, "--live", "-r", node, status=None).status == 1
+    assert "built" in far("ci-log", readonly, "-r", node, "build").out
+    for what in ("ci-run", "ci-retry", "ci-cancel"):
+        said = far(what, readonly, "-r", node, status=255).err
+        assert "that is for who may push: " in said
+        assert "Permission denied" in said
+    assert len(daemon.get("/api/v1/builds")["items"]) == 1
+    far("ci-retry", through(), "-r", node)
+    assert len(daemon.get("/api/v1/builds")["items"]) == 2
+    eventually(lambda: daemon.get("/api/v1/builds/2")["ended"], "its end")
 
 
 def test_over_http_who_may_not_push_is_refused_and_nothing_comes_by_get(
