@@ -63,6 +63,41 @@ A topic
   s1: one
   s0^ base (base)
 
+What replaces a changeset and has no state of its own is shown with that of its predecessor
+
+  $ old=`hg log -r . -T '{node|short}'`
+  $ echo more >> two
+  $ hg amend -q
+  $ hg ci-status 2>&1 | sed "s/$old/OLD/"
+  no CI known for * (glob)
+  [0-9a-f]{12} failed build \(exit 2, 3.2s, of its predecessor OLD\) (re)
+  $ hg ci-status 2> /dev/null
+  [0-9a-f]{12} failed build .* (re)
+  [3]
+  $ hg ci-status -T '{state} {ifeq(predecessor|short, "'$old'", "OLD")} {carried}\n' 2> /dev/null
+  failed OLD False
+  [3]
+  $ hg amend -qm 'two, in other words'
+  $ hg ci-status 2> /dev/null | grep -c predecessor
+  1
+  $ hg ci-status --config ui.formatted=yes --color never --pager no 2> /dev/null | sed "s/$old/OLD/"
+  [0-9a-f]{12} failed \(build 3, push 9, of its predecessor OLD\) (re)
+    failed  build  exit 2  3.2s
+
+With the same files it is carried over, and counts
+
+  $ hg update -qr $old --hidden 2> /dev/null
+  $ hg metaedit -qm 'two, in the same words' 2> /dev/null
+  $ hg ci-status 2> /dev/null | sed "s/$old/OLD/"
+  [0-9a-f]{12} failed build \(exit 2, 3.2s, carried over from OLD: the same files\) (re)
+  $ hg ci-status -q > /dev/null 2>&1
+  [1]
+  $ hg ci-status -T '{state} {ifeq(predecessor|short, "'$old'", "OLD")} {carried}\n' 2> /dev/null
+  failed OLD True
+  [1]
+  $ hg prune -q .
+  $ hg update -q feature
+
 What is obsolete is hidden, and with it its results; a push of markers is a push as any other
 
   $ hg amend -qm 'two, better'
@@ -75,7 +110,7 @@ What is obsolete is hidden, and with it its results; a push of markers is a push
   $ hg pull -q
   $ hg log -r 'ci(passed)' -T '{rev} [{topic}] {desc}\n'
   1 [feature] one
-  3 [feature] two, better
+  6 [feature] two, better
   $ ls ../served/.hg/hgci/spool | wc -l | tr -d ' '
   3
 
@@ -86,3 +121,12 @@ A clone of the server has no results of what is hidden there
   1 one passed
   2 two, better passed
   $ cat ../error.log
+
+Of what was folded, that with the same files
+
+  $ echo three > three && hg commit -qAm three
+  $ top=`hg log -r . -T '{node}'`
+  $ results .hg $top 5 passed build=passed
+  $ hg fold -q --exact -m 'two and three' -r '.^::.'
+  $ hg ci-status 2> /dev/null | sed "s/`echo $top | cut -c1-12`/TOP/"
+  [0-9a-f]{12} passed build \(3.2s, carried over from TOP: the same files\) (re)

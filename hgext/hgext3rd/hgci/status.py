@@ -22,9 +22,9 @@ from mercurial import (
     registrar,
 )
 from mercurial.i18n import _
-from mercurial.node import bin, short
+from mercurial.node import bin, hex, short
 
-from . import _native, exchange, hook, watch, wire
+from . import _native, exchange, hook, predecessors, watch, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -56,6 +56,11 @@ def cistatus(ui, repo, *revs, **opts):
     and a warning; with --live that is an error, and the default path is always
     asked.
 
+    A changeset that replaces others (amended, rebased, ...) and has no state of its
+    own is shown with that of the nearest of them, named as such. Where the files of
+    both are the same, as when only the description was changed, it is carried over
+    and counts as its own; otherwise no CI is known for REV all the same.
+
     With --watch, which implies --live, what changes is shown until all has ended:
     in a terminal as a table that is kept up to date, elsewhere as a line for each
     change. With -T, what is known at the end is shown.
@@ -76,6 +81,9 @@ def cistatus(ui, repo, *revs, **opts):
       :source:  String. ``log`` or ``live``.
       :message: String. What is wrong with the pipeline, if it is malformed.
       :url:     String. The page of the build.
+      :predecessor: String. The changeset that the build is of, if REV replaces it
+                and has none of its own.
+      :carried: Boolean. Whether both have the same files, so that it counts.
       :jobs:    List of jobs with name, state, attempt, exit, signal, duration,
                 started, pool, host, tests, allow-failure, why and url.
 
@@ -104,20 +112,36 @@ def cistatus(ui, repo, *revs, **opts):
         return watch.show(ui, repo, nodes, show)
 
     ret = 0
+    before = predecessors.inherited(ui, repo, nodes, known)
     with ui.formatter(b'ci-status', {b'template': template}) as fm:
         for node in nodes:
-            build = known.build(node)
-            if build is None:
+            build, old = known.build(node), before.get(node)
+            own = build is not None or (old is not None and old.same)
+            if not own:
                 ret = max(ret, UNKNOWN)
                 if fm.isplain():
                     ui.warn(_(b'no CI known for %s\n') % short(node))
+            if old is not None:
+                build = dict(old.build, node=hex(node).decode('ascii'), old=old)
+            if build is None:
                 continue
-            ret = max(ret, build['exit_status'])
+            if own:
+                ret = max(ret, build['exit_status'])
             if fm.isplain():
                 show(ui, fm, build)
             else:
                 data(fm, repo, build)
     return ret
+
+
+def origin(build):
+    """of what changeset a build is, where it is of another one"""
+    old = build.get('old')
+    if old is None:
+        return None
+    if old.same:
+        return _(b'carried over from %s: the same files') % short(old.node)
+    return _(b'of its predecessor %s') % short(old.node)
 
 
 def gather(ui, repo, nodes, live):
@@ -161,6 +185,9 @@ def data(fm, repo, build):
         fm.data(message=local(build['message']))
     if build['url']:
         fm.data(url=local(build['url']))
+    old = build.get('old')
+    if old is not None:
+        fm.data(predecessor=hex(old.node), carried=old.same)
     nested = fm.nested(b'jobs', tmpl=b'{name} {state}\n')
     for job in build['jobs']:
         nested.startitem()
@@ -251,6 +278,8 @@ def line(ui, fm, build, job):
         words = details(ui, job)
     else:
         words = [printable(build['message'])] if build['message'] else []
+    if origin(build):
+        words.append(origin(build))
     fm.plain(short(bin(build['node'])) + b' ')
     fm.plain(local(state), label=label(state))
     fm.plain(b' ' + name)
@@ -263,7 +292,10 @@ def table(ui, fm, build):
         fm.plain(short(bin(build['node'])), label=b'log.changeset')
         fm.plain(b' ')
         fm.plain(local(build['state']), label=label(build['state']))
-        fm.plain(_(b' (build %d, push %d)\n') % (build['build'], build['push']))
+        words = [_(b'build %d') % build['build'], _(b'push %d') % build['push']]
+        if origin(build):
+            words.append(origin(build))
+        fm.plain(b' (%s)\n' % b', '.join(words))
         if build['message']:
             fm.plain(b'  %s\n' % printable(build['message']))
         if build['url'] and ui.verbose:
