@@ -7,6 +7,7 @@ nothing may be left of it: no process, no attempt's folder.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -93,8 +94,17 @@ def make_daemon(room: Path) -> Iterator[MakeDaemon]:
 
     yield make
     for daemon in made:
+        if daemon.process is not None:
+            let_attempts_end(daemon)
         daemon.stop()
         nothing_is_left_of_attempts(daemon)
+
+
+def let_attempts_end(daemon: Daemon) -> None:
+    """Gives the runners a moment: they outlive a daemon to which they could not say how they
+    ended. What is left then is told after its end."""
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not daemon.attempts_left(), seconds=10)
 
 
 def nothing_is_left_of_attempts(daemon: Daemon) -> None:
