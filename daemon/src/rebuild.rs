@@ -102,6 +102,7 @@ fn job_of(build: &BuildRow, result: &JobResult) -> JobRow {
         ended_ms: None,
         why: None,
         cancelled_by: None,
+        superseded: None,
         kept: result.from.map(|JobKey { build, index }| {
             Box::new(JobResult { build, index, from: None, ..result.clone() })
         }),

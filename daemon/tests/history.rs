@@ -78,6 +78,7 @@ fn build(id: u64, repo: &str, created_ms: i64, ended_ms: i64) -> Change {
         ended_ms: Some(ended_ms),
         why: None,
         cancelled_by: None,
+        superseded: None,
         kept: None,
         attempts: vec![],
         published: true,

@@ -70,6 +70,13 @@ fn records_of_what_was_asked_for_are_read_with_all_that_they_say() {
 }
 
 #[test]
+fn records_of_what_was_superseded_are_read_with_all_that_they_say() {
+    let job: JobRow = read("job-3.json");
+    assert!(job.is_stopping());
+    assert_eq!(job.superseded.as_deref(), Some("the changeset is obsolete: pruned"));
+}
+
+#[test]
 fn a_store_of_version_1_is_taken_up_whole() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options::new(env!("CARGO_BIN_EXE_hgcid"));

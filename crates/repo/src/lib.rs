@@ -34,7 +34,7 @@ pub use changeset::{Changeset, Date};
 pub use error::{Error, Result};
 pub use graph::Rev;
 pub use mark::{Difference, Mark};
-pub use obsstore::ObsState;
+pub use obsstore::{Fate, ObsState};
 pub use phases::PhaseRoots;
 pub use reader::Reader;
 pub use repository::{ReadBy, Repository};

@@ -15,7 +15,7 @@
 //! # fn demo(repository: &Repository, old: &Mark) -> Result<()> {
 //! repository.read(|reader| {
 //!     let difference = difference(reader, old, |number| pages_of(number))?;
-//!     let new = Mark::following(reader, old)?;
+//!     let new = difference.mark(reader)?;
 //!     for (number, page) in difference.pages(reader) {
 //!         put_page(number, page);
 //!     }
@@ -92,6 +92,8 @@ pub struct Difference {
     pub markers: u64,
     /// Whether changesets that were seen are gone, or have other numbers now.
     pub stripped: bool,
+    /// The obsolescence markers that were counted.
+    obsstore: ObsState,
     /// How many changesets, from the first on, have the number that they had.
     unmoved: u32,
 }
@@ -102,14 +104,10 @@ impl Mark {
     /// # Errors
     /// When phases, bookmarks or markers cannot be read.
     pub fn of(reader: &Reader) -> Result<Mark> {
-        Self::following(reader, &Mark::default())
+        Self::with(reader, reader.obsstore(None)?)
     }
 
-    /// The same, reading the obsstore only from where `before` ended.
-    ///
-    /// # Errors
-    /// As [`Mark::of`].
-    pub fn following(reader: &Reader, before: &Mark) -> Result<Mark> {
+    fn with(reader: &Reader, obsstore: ObsState) -> Result<Mark> {
         let len = reader.len() as u32;
         Ok(Mark {
             len,
@@ -117,7 +115,7 @@ impl Mark {
             sum: sum(reader, len),
             phase_roots: reader.phase_roots()?.clone(),
             bookmarks: with_short_names(reader.bookmarks()?),
-            obsstore: reader.obsstore(Some(&before.obsstore))?,
+            obsstore,
         })
     }
 }
@@ -132,6 +130,14 @@ impl Difference {
     /// The new changesets in the repository's order. `reader` is the one that was compared.
     pub fn nodes<'a>(&'a self, reader: &'a Reader) -> impl Iterator<Item = Node> + 'a {
         self.new.iter().cloned().flatten().filter_map(|rev| reader.node(Rev(rev)))
+    }
+
+    /// The mark of all that was compared. What has come since will be new.
+    ///
+    /// # Errors
+    /// As [`Mark::of`].
+    pub fn mark(&self, reader: &Reader) -> Result<Mark> {
+        Mark::with(reader, self.obsstore.clone())
     }
 
     /// The pages that are not what they were. `reader` is the one that was compared.
@@ -188,8 +194,8 @@ pub fn difference(
     compare_phases(reader, mark, &mut difference)?;
     difference.bookmarks =
         compare_bookmarks(&mark.bookmarks, &with_short_names(reader.bookmarks()?));
-    let obsstore = reader.obsstore(Some(&mark.obsstore))?;
-    difference.markers = obsstore.markers.saturating_sub(mark.obsstore.markers);
+    difference.obsstore = reader.obsstore(Some(&mark.obsstore))?;
+    difference.markers = difference.obsstore.markers.saturating_sub(mark.obsstore.markers);
     Ok(difference)
 }
 

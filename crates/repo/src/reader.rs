@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::graph::{Graph, Rev};
 use crate::hg::Hg;
-use crate::obsstore::ObsState;
+use crate::obsstore::{Fate, ObsState};
 use crate::phases::{PhaseRoots, Phases};
 use crate::repository::{ReadBy, Repository};
 use crate::revlog::{self, Reach, Requirements};
@@ -223,6 +223,29 @@ impl Reader {
             return Ok(false);
         }
         Ok(self.precursors()?.contains(node))
+    }
+
+    /// What has become of those of some changesets that are obsolete by markers which `since` does
+    /// not have. Public ones never are; those that are not there are left out. Secret successors are
+    /// not named.
+    ///
+    /// # Errors
+    /// As [`Reader::is_obsolete`].
+    pub fn fates(&self, since: &ObsState, of: &BTreeSet<Node>) -> Result<BTreeMap<Node, Fate>> {
+        let is_draft = |node: &Node| match self.rev(node) {
+            Some(rev) => self.phase_of(rev).map(|phase| phase != Phase::Public),
+            None => Ok(false),
+        };
+        let phases = self.phases()?;
+        let is_there =
+            |node: &Node| self.rev(node).is_some_and(|rev| phases.get(rev) != Phase::Secret);
+        let mut fates = obsstore::fates(self.repository.store(), since, of, is_there)?;
+        for node in of {
+            if fates.contains_key(node) && !is_draft(node)? {
+                fates.remove(node);
+            }
+        }
+        Ok(fates)
     }
 
     /// The changesets that markers are about.

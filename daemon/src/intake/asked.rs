@@ -337,9 +337,10 @@ fn cancel(turn: &mut Turn, repo: &str, ask: &Ask, by: &str) -> Result<Asked, Not
     let of = |keep: fn(&JobRow) -> bool| -> Vec<&JobRow> {
         wanted.iter().filter_map(|at| jobs.get(*at)).filter(|job| keep(job)).collect()
     };
-    let is_cancelled =
-        |job: &JobRow| job.cancelled_by.is_some() || job.state == JobState::Cancelled;
-    let open = of(|job| !job.state.is_final() && job.cancelled_by.is_none());
+    let is_cancelled = |job: &JobRow| {
+        job.is_stopping() || job.cancelled_by.is_some() || job.state == JobState::Cancelled
+    };
+    let open = of(|job| !job.state.is_final() && !job.is_stopping());
     let names = |jobs: &[&JobRow]| jobs.iter().map(|job| job.name.clone()).collect();
     let asked = Asked { build: build.id.0, ..Asked::default() };
     if open.is_empty() {

@@ -8,7 +8,7 @@ use hgci_core::engine::{NewBuild, NoPlan, Trigger};
 use hgci_core::job::Plan;
 use hgci_core::push::{Phase, Push};
 use hgci_core::{Node, document, pipeline, plan};
-use hgci_repo::{Difference, Error, Mark, Reader, Rev, mark};
+use hgci_repo::{Difference, Error, Mark, ObsState, Reader, Rev, mark};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -74,6 +74,9 @@ pub struct Looked {
     pub found: Vec<Node>,
     /// What is to be built again, where there is any.
     pub again: Option<(Push, Vec<NewBuild>)>,
+    /// Obsolescence markers were taken in, which were not there up to here: builds of changesets
+    /// that they are about are pointless.
+    pub marked: Option<ObsState>,
 }
 
 /// For whom a look is.
@@ -179,9 +182,14 @@ pub fn look(
         looked.again = planner.again(push.clone(), lost)?;
     }
     looked.left = !left.is_empty() || moves.is_some();
+    looked.marked = (difference.markers > 0 && moves.is_none()).then(|| old.mark.obsstore.clone());
     looked.ends = ends(reader, &left);
     let is_all = left.is_empty();
-    looked.seen = advance(reader, seen.is_some(), &parts, old, !is_all, moves.is_some())?;
+    let now = match seen {
+        Some(_) => difference.mark(reader)?,
+        None => Mark::of(reader)?,
+    };
+    looked.seen = advance(reader, seen.is_some(), now, &parts, old, !is_all, moves.is_some());
     if is_all {
         looked.pages = match seen {
             Some(_) => difference.pages(reader).collect(),
@@ -205,19 +213,19 @@ pub fn asked(
     Ok(build.map(|build| NewBuild { trigger: Trigger::Asked, by, ..build }))
 }
 
-/// What is seen after a look. The mark moves only when no changeset behind it is left; until then
+/// What is seen after a look that saw `now`. The mark moves only when no changeset behind it is left; until then
 /// what pushes have got, `parts`, is remembered apart.
 fn advance(
     reader: &Reader,
     was_seen: bool,
+    now: Mark,
     parts: &[Vec<u32>],
     old: Seen,
     left: bool,
     moves_left: bool,
-) -> hgci_repo::Result<Seen> {
-    let now = Mark::following(reader, &old.mark)?;
+) -> Seen {
     if !was_seen {
-        return Ok(Seen { mark: now, ..old });
+        return Seen { mark: now, ..old };
     }
     let mut next = match left {
         true => old.clone(),
@@ -230,7 +238,7 @@ fn advance(
     if left {
         next.taken.extend(parts.iter().filter_map(|revs| ends(reader, revs)));
     }
-    Ok(next)
+    next
 }
 
 /// The first and the last changeset of these.

@@ -13,6 +13,7 @@
 //! - `marks`: what was seen, in the store
 //! - `found`: which pushes changesets were taken in with lately, for hooks that speak of them late
 //! - `late`: what such a hook adds to a push that is there, and to which of its builds
+//! - `obsolete`: builds of changesets that have become obsolete
 //! - `taken`: a copy of what was seen, in the repository itself; `keeper` keeps it
 //! - `spool`: hints that hooks left in the repository
 //! - `watch`: hears of files in spools
@@ -24,6 +25,7 @@ mod keeper;
 mod late;
 mod look;
 mod marks;
+mod obsolete;
 mod planned;
 mod pusher;
 mod split;

@@ -16,6 +16,8 @@ pub struct Planned {
     skipped: usize,
     why_skipped: Option<String>,
     mistakes: Vec<String>,
+    /// How many builds of changesets that have become obsolete were stopped.
+    pub(super) superseded: usize,
     no_build: Option<String>,
 }
 
@@ -35,7 +37,14 @@ impl Planned {
             line += &format!(", {} skipped", self.skipped);
             line.extend(self.why_skipped.iter().map(|why| format!(": {why}")));
         }
-        (line, self.mistakes.clone())
+        let mut more = self.mistakes.clone();
+        if self.superseded > 0 {
+            more.push(format!(
+                "{} of obsolete changesets stopped",
+                count(self.superseded, "build")
+            ));
+        }
+        (line, more)
     }
 }
 
@@ -115,6 +124,6 @@ pub(super) fn plan(
     let builds = builds.len();
     let no_build = no_build.filter(|_| builds == 0);
     let (jobs, skipped) = (jobs.len(), skipped.len());
-    let planned = Planned { builds, jobs, skipped, why_skipped, mistakes, no_build };
+    let planned = Planned { builds, jobs, skipped, why_skipped, mistakes, superseded: 0, no_build };
     Ok(Recorded { push: id, last, planned, made })
 }

@@ -1,7 +1,7 @@
 //! The task of one repository: collects what is asked of it, looks once for all of it, and records
 //! what it found in one batch with the mark.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use hgci_core::engine::{Amendment, Event, Trigger};
 use hgci_core::push::{Lane, Push, Via};
 use hgci_core::result::Entry;
 use hgci_core::{BuildId, Node, PushId};
-use hgci_repo::Repository;
+use hgci_repo::{Fate, ObsState, Repository};
 use hgci_results::{Place, Reader as Results};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,7 +21,7 @@ use super::look::{Looked, Pushes, Seen, Unreadable, look};
 use super::planned::{Planned, Recorded, plan, plan_again};
 use super::spool::{self, Drained};
 use super::taken::{self, Made};
-use super::{Intake, Served, late, marks};
+use super::{Intake, Served, late, marks, obsolete};
 use crate::clock::wall_ms;
 use crate::publish::Publish;
 use crate::scheduler::{NotRecorded, Records};
@@ -414,11 +414,30 @@ impl Worker {
             // A transaction that is not over can be read, later.
             self.unread = self.unread.saturating_add(u32::from(why != INTERRUPTED));
         })?;
-        self.record(looked).await.map_err(|error| {
+        let fates = match looked.marked.clone() {
+            Some(since) => self.fates(since).await?,
+            None => BTreeMap::new(),
+        };
+        self.record(looked, fates).await.map_err(|error| {
             // Whether it is durable is not known: read it again.
             self.seen = None;
             error.to_string()
         })
+    }
+
+    /// What has become of changesets with builds in flight that newer markers are about.
+    async fn fates(&self, since: ObsState) -> Result<BTreeMap<Node, Fate>, String> {
+        let repo = self.served.policy.repo.clone();
+        let scheduler = &self.intake.inner.scheduler;
+        let built = scheduler.ask(move |engine, _| obsolete::in_flight(engine, &repo)).await;
+        let built = built.map_err(|error| error.to_string())?;
+        if built.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let repository = self.served.repository.clone();
+        let read = move || repository.read(|reader| reader.fates(&since, &built));
+        let fates = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+        fates.map_err(|error| error.to_string())
     }
 
     /// What was seen, as it is stored; where the store has lost it, as the repository's own copy
@@ -467,11 +486,17 @@ impl Worker {
         Ok(taken.seen)
     }
 
-    /// Records what a look came to, with the mark, in one batch.
-    async fn record(&mut self, looked: Looked) -> Result<Taken, NotRecorded> {
+    /// Records what a look came to, with the mark, in one batch. `fates`: of changesets that have
+    /// become obsolete.
+    async fn record(
+        &mut self,
+        looked: Looked,
+        fates: BTreeMap<Node, Fate>,
+    ) -> Result<Taken, NotRecorded> {
         let repo = self.served.policy.repo.clone();
         let inner = self.intake.inner.clone();
-        let Looked { mut planned, hinted, rest, pages, seen, left, ends, found, again } = looked;
+        let Looked { mut planned, hinted, rest, pages, seen, left, ends, found, again, .. } =
+            looked;
         if planned.is_empty()
             && hinted.iter().all(Option::is_none)
             && rest.is_none()
@@ -500,7 +525,14 @@ impl Worker {
             for (id, hint) in &late {
                 late::amend(turn, *id, hint)?;
             }
-            let mut plan = |(push, builds)| plan(turn, push, builds);
+            let superseded = obsolete::supersede(turn, &name, &fates);
+            let mut plan = |(push, builds): (Push, _)| {
+                let has_markers = push.markers > 0;
+                plan(turn, push, builds).map(|mut recorded| {
+                    recorded.planned.superseded = if has_markers { superseded } else { 0 };
+                    recorded
+                })
+            };
             let planned: Vec<Recorded> =
                 planned.into_iter().map(&mut plan).collect::<Result<_, _>>()?;
             let hinted = hinted.into_iter().map(|some| some.map(&mut plan).transpose());

@@ -4,6 +4,7 @@ use crate::quantity::format_duration;
 use crate::result::{Outcome, Verdict};
 use crate::{AttemptKey, JobState};
 
+use super::cancel::Stop;
 use super::schedule::Step;
 use super::state::BuildInFlight;
 use super::timers::Timer;
@@ -68,7 +69,7 @@ impl Engine {
 
     pub(super) fn renewed(&mut self, now: Now, key: AttemptKey, instance: &str) -> Reply {
         let Some(job) = self.job_mut(key.job) else { return Reply::Unknown };
-        let cancel = job.cancelled_by.is_some();
+        let cancel = job.stop.is_some();
         let Some(attempt) = job.attempt(key.n) else { return Reply::Unknown };
         if attempt.row.state != AttemptState::Running || !attempt.is_held_by(instance) {
             return Reply::Conflict;
@@ -89,7 +90,7 @@ impl Engine {
         if !attempt.is_held_by(instance) || attempt.row.verdict.is_some() {
             return attempt.row.reply_to(instance, &verdict);
         }
-        let cancelled_by = job.cancelled_by.clone();
+        let stop = job.stop.clone();
         let Some(attempt) = job.deciding(key.n) else { return Reply::Conflict };
         let Some(over) = transition::attempt(attempt.row.state, Sign::Verdict) else {
             return Reply::Conflict;
@@ -113,9 +114,9 @@ impl Engine {
             Outcome::Cancelled | Outcome::Errored { .. } if given_up => return Reply::Accepted,
             Outcome::Cancelled => {
                 let why = "its runner was told to stop, but not by us".to_owned();
-                self.after_fault(key, cancelled_by.as_deref(), why)
+                self.after_fault(key, stop.as_ref(), why)
             }
-            Outcome::Errored { why } => self.after_fault(key, cancelled_by.as_deref(), why),
+            Outcome::Errored { why } => self.after_fault(key, stop.as_ref(), why),
         };
         self.settle(now, key.job.build, vec![step]);
         Reply::Accepted
@@ -149,7 +150,7 @@ impl Engine {
         let (lease, limit) = (self.config.believed_ms(), self.config.timeout_margin_ms);
         let start = self.config.start_ms;
         let Some(job) = self.job_mut(key.job) else { return };
-        let cancelled_by = job.cancelled_by.clone();
+        let stop = job.stop.clone();
         let Some(attempt) = job.attempt(key.n) else { return };
         let Some(over) = transition::attempt(attempt.row.state, Sign::GiveUp) else { return };
         let host = attempt.row.host();
@@ -168,20 +169,19 @@ impl Engine {
         attempt.row.ended_ms = Some(now.wall);
         attempt.row.why = Some(why.clone());
         self.dirty.jobs.insert(key.job);
-        let end = if cancelled_by.is_some() { AttemptEnd::Cancelled } else { AttemptEnd::Lost };
+        let end = if stop.is_some() { AttemptEnd::Cancelled } else { AttemptEnd::Lost };
         self.tally.ended(end);
         let kill = !matches!(fault, Fault::Launch(_) | Fault::Gone(_));
         self.hold_on(now, key, kill);
-        let step = self.after_fault(key, cancelled_by.as_deref(), why);
+        let step = self.after_fault(key, stop.as_ref(), why);
         self.settle(now, key.job.build, vec![step]);
     }
 
     /// What becomes of a job whose newest attempt could not find out.
-    fn after_fault(&self, key: AttemptKey, cancelled_by: Option<&str>, why: String) -> Step {
+    fn after_fault(&self, key: AttemptKey, stop: Option<&Stop>, why: String) -> Step {
         let index = key.job.index;
-        if let Some(by) = cancelled_by {
-            let why = Some(format!("cancelled by {by}"));
-            return Step { index, what: Move::Cancel, why };
+        if let Some(stop) = stop {
+            return stop.step(index);
         }
         if key.n <= self.config.retries {
             return Step { index, what: Move::Again, why: None };
@@ -253,7 +253,7 @@ impl Engine {
             slot: attempt.row.slot,
             timeout_ms: attempt.row.timeout_ms,
             lease_ms: self.config.lease_ms,
-            cancel: job.cancelled_by.is_some(),
+            cancel: job.stop.is_some(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Somebody wants work to stop.
+//! Work is to stop: somebody wants it, or newer work makes it pointless.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,48 @@ use super::state::attempt_key;
 use super::timers::Timer;
 use super::transition::Move;
 use super::{AttemptState, Effect, Engine, Now, Reply, Stage, bound};
+
+/// Why a job is to stop, which is how it ends if it does not come to an end of its own before.
+#[derive(Clone, Debug)]
+pub(super) enum Stop {
+    /// Somebody wants it: who.
+    Cancelled(Box<str>),
+    /// Newer work makes it pointless: which.
+    Superseded(Box<str>),
+}
+
+impl Stop {
+    /// As the row of a job has it.
+    pub(super) fn restored(by: Option<String>, superseded: Option<String>) -> Option<Stop> {
+        let by = by.map(|by| Stop::Cancelled(by.into_boxed_str()));
+        by.or(superseded.map(|why| Stop::Superseded(why.into_boxed_str())))
+    }
+
+    /// Who wants it.
+    pub(super) fn by(&self) -> Option<String> {
+        match self {
+            Stop::Cancelled(by) => Some(by.to_string()),
+            Stop::Superseded(_) => None,
+        }
+    }
+
+    /// Why it is pointless.
+    pub(super) fn superseded(&self) -> Option<String> {
+        match self {
+            Stop::Superseded(why) => Some(why.to_string()),
+            Stop::Cancelled(_) => None,
+        }
+    }
+
+    /// The end of a job that has stopped for this.
+    pub(super) fn step(&self, index: u32) -> Step {
+        let (what, why) = match self {
+            Stop::Cancelled(by) => (Move::Cancel, format!("cancelled by {by}")),
+            Stop::Superseded(why) => (Move::Supersede, why.to_string()),
+        };
+        Step { index, what, why: Some(why) }
+    }
+}
 
 impl Engine {
     /// Cancels what is not final of a build or of one job. A runner is told at once where its pool
@@ -23,6 +65,17 @@ impl Engine {
         by: String,
     ) -> Reply {
         let by = bound::text(by, bound::LINE).into_boxed_str();
+        self.stop(now, id, index, &Stop::Cancelled(by))
+    }
+
+    /// Stops what is not final of a build that newer work makes pointless, as if it was cancelled.
+    /// What somebody has cancelled before stays so.
+    pub(super) fn supersede(&mut self, now: Now, id: BuildId, why: String) -> Reply {
+        let why = bound::text(why, bound::REASON).into_boxed_str();
+        self.stop(now, id, None, &Stop::Superseded(why))
+    }
+
+    fn stop(&mut self, now: Now, id: BuildId, index: Option<u32>, stop: &Stop) -> Reply {
         let Some(build) = self.builds.get(&id) else { return Reply::Unknown };
         let all = 0..u32::try_from(build.jobs.len()).unwrap_or(u32::MAX);
         let wanted = match index {
@@ -32,9 +85,9 @@ impl Engine {
         };
         let open = |index: &u32| {
             let job = &build.jobs[*index as usize];
-            !job.state.is_final() && job.cancelled_by.is_none()
+            !job.state.is_final() && job.stop.is_none()
         };
-        // The last first, for a job comes after what it needs: so it is cancelled, and not skipped
+        // The last first, for a job comes after what it needs: so it is stopped, and not skipped
         // because what it needs was.
         let open: Vec<u32> = wanted.clone().rev().filter(open).collect();
         if open.is_empty() {
@@ -43,7 +96,7 @@ impl Engine {
             return if over { Reply::Conflict } else { Reply::Repeated };
         }
         for index in open {
-            self.cancel_job(now, JobKey { build: id, index }, by.clone());
+            self.stop_job(now, JobKey { build: id, index }, stop);
         }
         Reply::Accepted
     }
@@ -73,11 +126,10 @@ impl Engine {
         Reply::Accepted
     }
 
-    fn cancel_job(&mut self, now: Now, key: JobKey, by: Box<str>) {
+    fn stop_job(&mut self, now: Now, key: JobKey, stop: &Stop) {
         let grace = now.mono.saturating_add(self.config.grace_ms);
         let Some(job) = self.job_mut(key) else { return };
-        let why = Some(format!("cancelled by {by}"));
-        job.cancelled_by = Some(by);
+        job.stop = Some(stop.clone());
         let newest = job.attempts.last().map(|attempt| (attempt.row.n, attempt.row.state));
         self.dirty.jobs.insert(key);
         match newest {
@@ -95,8 +147,7 @@ impl Engine {
                 self.give_up(now, attempt_key(key, n), Fault::Cancelled);
             }
             _ => {
-                let step = Step { index: key.index, what: Move::Cancel, why };
-                self.settle(now, key.build, vec![step]);
+                self.settle(now, key.build, vec![stop.step(key.index)]);
             }
         }
     }

@@ -100,6 +100,13 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// Newer work makes a build pointless: what is not final of it is stopped, and superseded.
+    Supersede {
+        /// The build.
+        build: BuildId,
+        /// Why, as it is shown.
+        why: String,
+    },
     /// Finish what runs, start nothing; or go on.
     Drain(bool),
     /// Nothing may start, and why; or go on. The disk is below its limit, for example.

@@ -126,6 +126,7 @@ impl Engine {
             Event::Published(publication) => self.published(now, &publication),
             Event::Mailed(push) => self.mailed(push),
             Event::Cancel { build, job, by } => self.cancel(now, build, job, by),
+            Event::Supersede { build, why } => self.supersede(now, build, why),
             Event::Drain(draining) => {
                 self.draining = draining;
                 Reply::Accepted

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{AttemptKey, BuildId, BuildState, JobKey, JobState, PushId};
 
+use super::cancel::Stop;
 use super::schedule::Step;
 use super::state::{Attempt, BuildInFlight, PushInFlight, attempt_key};
 use super::timers::Timer;
@@ -209,7 +210,7 @@ impl Engine {
         let start = now.mono.saturating_add(self.config.start_ms);
         let grace = now.mono.saturating_add(self.config.grace_ms);
         let margin = self.config.timeout_margin_ms;
-        let cancelled = self.job_mut(key.job).is_some_and(|job| job.cancelled_by.is_some());
+        let cancelled = self.job_mut(key.job).is_some_and(|job| job.stop.is_some());
         let Some((attempt, timers)) = self.attempt_and_timers(key) else { return };
         attempt.believed_until = believed;
         match attempt.row.state {
@@ -254,7 +255,7 @@ fn restore_job(build: &mut BuildInFlight, row: JobRow) -> bool {
     job.queued_ms = row.queued_ms;
     job.ended_ms = row.ended_ms;
     job.why = row.why.map(String::into_boxed_str);
-    job.cancelled_by = row.cancelled_by.map(String::into_boxed_str);
+    job.stop = Stop::restored(row.cancelled_by, row.superseded);
     job.kept = row.kept;
     job.attempts = row.attempts.into_iter().map(|row| Attempt::new(row, 0)).collect();
     let last = job.attempts.len().saturating_sub(1);

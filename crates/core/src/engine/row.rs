@@ -237,12 +237,15 @@ pub struct JobRow {
     /// When it became final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<i64>,
-    /// Why it is errored, skipped or cancelled.
+    /// Why it is errored, skipped, cancelled or superseded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Who asked for it to stop, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_by: Option<String>,
+    /// Why newer work makes it pointless, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<String>,
     /// How it ended in an earlier build, where this one was not to run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Box<JobResult>>,
@@ -271,6 +274,11 @@ impl BuildRow {
 }
 
 impl JobRow {
+    /// Whether it runs and is to stop.
+    pub fn is_stopping(&self) -> bool {
+        !self.state.is_final() && (self.cancelled_by.is_some() || self.superseded.is_some())
+    }
+
     /// The job that ran, where its log is: this one, or that of an earlier build.
     pub fn ran_as(&self) -> JobKey {
         self.kept.as_ref().map_or(self.key, |kept| kept.ran_as())

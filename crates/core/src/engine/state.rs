@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::result::JobResult;
 use crate::{AttemptKey, BuildState, JobKey, JobState};
 
+use super::cancel::Stop;
 use super::plans::Shape;
 use super::ready::Standing;
 use super::timers::Due;
@@ -88,7 +89,8 @@ impl BuildInFlight {
             queued_ms: job.queued_ms,
             ended_ms: job.ended_ms,
             why: job.why.as_deref().map(str::to_owned),
-            cancelled_by: job.cancelled_by.as_deref().map(str::to_owned),
+            cancelled_by: job.stop.as_ref().and_then(Stop::by),
+            superseded: job.stop.as_ref().and_then(Stop::superseded),
             kept: job.kept.clone(),
             attempts: job.attempts.iter().map(|attempt| attempt.row.clone()).collect(),
             published: job.published,
@@ -150,7 +152,8 @@ pub(super) struct Job {
     /// When it comes into line again, after an errored attempt.
     pub(super) retry: Due,
     pub(super) why: Option<Box<str>>,
-    pub(super) cancelled_by: Option<Box<str>>,
+    /// It is to stop.
+    pub(super) stop: Option<Stop>,
     /// How it ended in an earlier build, where this one was not to run it.
     pub(super) kept: Option<Box<JobResult>>,
     pub(super) attempts: Vec<Attempt>,
@@ -168,7 +171,7 @@ impl Job {
             standing: None,
             retry: None,
             why: None,
-            cancelled_by: None,
+            stop: None,
             kept: None,
             attempts: Vec::new(),
         }

@@ -7,6 +7,7 @@
 //! | waiting | all that it needs passed | queued |
 //! | waiting | something that it needs ended otherwise | skipped |
 //! | waiting, queued | somebody cancels it | cancelled |
+//! | waiting, queued | newer work makes it pointless | superseded |
 //! | waiting, queued | it is not to run in this build, and keeps its end of an earlier one | that |
 //! | queued | no pool can take it, nor could if a late hook named its pusher | skipped |
 //! | queued | a slot is free: an attempt is launched | running |
@@ -14,6 +15,7 @@
 //! | running | the attempt is errored, and none is left | errored |
 //! | queued, running | a verdict on its newest attempt: passed, failed, timed-out | that |
 //! | running | it is being cancelled, and its attempt is over without such a verdict | cancelled |
+//! | running | the same for newer work's sake | superseded |
 //!
 //! The others are final: nothing leads out of them. A job is queued with a verdict to come when
 //! its attempt was given up, for its lease ran out, and the runner is heard of before the next
@@ -60,6 +62,8 @@ pub(super) enum Move {
     TimeOut,
     /// Somebody asked for it to stop, and it has.
     Cancel,
+    /// Newer work made it pointless, and it has stopped.
+    Supersede,
     /// The build is new, and this is how the job ended in an earlier one.
     Keep(JobState),
 }
@@ -67,7 +71,7 @@ pub(super) enum Move {
 /// The state of a job after `what`; `None` when that cannot happen to it.
 pub(super) fn job(from: JobState, what: Move) -> Option<JobState> {
     use JobState::{
-        Cancelled, Errored, Failed, Passed, Queued, Running, Skipped, TimedOut, Waiting,
+        Cancelled, Errored, Failed, Passed, Queued, Running, Skipped, Superseded, TimedOut, Waiting,
     };
     match (from, what) {
         (Waiting, Move::NeedsMet) => Some(Queued),
@@ -80,6 +84,7 @@ pub(super) fn job(from: JobState, what: Move) -> Option<JobState> {
         (Queued | Running, Move::Fail) => Some(Failed),
         (Queued | Running, Move::TimeOut) => Some(TimedOut),
         (Waiting | Queued | Running, Move::Cancel) => Some(Cancelled),
+        (Waiting | Queued | Running, Move::Supersede) => Some(Superseded),
         (Waiting | Queued, Move::Keep(end)) if end.is_final() => Some(end),
         _ => None,
     }
@@ -111,7 +116,7 @@ pub(super) fn attempt(from: AttemptState, what: Sign) -> Option<AttemptState> {
 mod tests {
     use super::*;
 
-    const MOVES: [Move; 12] = [
+    const MOVES: [Move; 13] = [
         Move::NeedsMet,
         Move::NeedsUnmet,
         Move::NoPool,
@@ -122,6 +127,7 @@ mod tests {
         Move::Fail,
         Move::TimeOut,
         Move::Cancel,
+        Move::Supersede,
         Move::Keep(JobState::Passed),
         Move::Keep(JobState::Failed),
     ];
@@ -136,9 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn every_state_that_is_not_final_can_be_cancelled() {
+    fn every_state_that_is_not_final_can_be_stopped() {
         for state in JobState::ALL.into_iter().filter(|state| !state.is_final()) {
             assert_eq!(job(state, Move::Cancel), Some(JobState::Cancelled));
+            assert_eq!(job(state, Move::Supersede), Some(JobState::Superseded));
         }
     }
 

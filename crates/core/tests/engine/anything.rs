@@ -132,7 +132,10 @@ fn event(random: &mut Random) -> Event {
         16 => Event::Mailed(push),
         17 => {
             let job = random.once_in(2).then(|| random.below(5) as u32);
-            Event::Cancel { build, job, by: why }
+            match random.once_in(3) {
+                true => Event::Supersede { build, why },
+                false => Event::Cancel { build, job, by: why },
+            }
         }
         18 => match random.below(3) {
             0 => Event::Drain(random.once_in(2)),

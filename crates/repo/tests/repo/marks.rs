@@ -1,11 +1,11 @@
 //! What is new since a mark, by the real hg's doing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hgci_core::Node;
 use hgci_core::push::Phase;
 use hgci_repo::mark::{Difference, Mark, difference, pages};
-use hgci_repo::{Reader, Repository};
+use hgci_repo::{Fate, Reader, Repository};
 
 use crate::hg::Hg;
 
@@ -26,7 +26,7 @@ impl Keeper {
         let reader = repository.reader().unwrap();
         let pages = |number| self.pages.get(&number).cloned();
         let difference = difference(&reader, &self.mark, pages).unwrap();
-        self.mark = Mark::following(&reader, &self.mark).unwrap();
+        self.mark = difference.mark(&reader).unwrap();
         self.pages.extend(difference.pages(&reader));
         (difference, reader)
     }
@@ -141,4 +141,59 @@ fn long_names_of_bookmarks_are_cut_and_still_told_apart() {
     let [moved] = &difference.bookmarks[..] else { panic!("{difference:?}") };
     assert_eq!((moved.from, moved.to), (Some(nodes[0]), Some(nodes[1])));
     assert!(moved.name.starts_with("ää") && moved.name.len() <= 200);
+}
+
+/// What has become of some changesets since a mark.
+fn fates(repository: &Repository, mark: &Mark, of: &[Node]) -> Vec<(Node, Fate)> {
+    let of: BTreeSet<Node> = of.iter().copied().collect();
+    let reader = repository.reader().unwrap();
+    reader.fates(&mark.obsstore, &of).unwrap().into_iter().collect()
+}
+
+#[test]
+fn what_becomes_of_changesets_is_told_by_new_markers_alone() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    hg.run("r", &["debugbuilddag", "+8"]);
+    let repository = hg.repository("r");
+    let nodes = hg.nodes("r");
+    let obsolete = |hg: &mut Hg, precursor: &Node, successors: &[&str]| {
+        let precursor = precursor.to_string();
+        hg.run("r", &[&["debugobsolete", &precursor], successors].concat());
+    };
+    obsolete(&mut hg, &nodes[7], &[]);
+    let before = Keeper::adopt(&repository).mark;
+    assert_eq!(fates(&repository, &before, &nodes), []);
+    let name = |n: usize| nodes[n].to_string();
+    // Amended twice where nobody saw it, told in the worst order.
+    let (one, two) = ("1".repeat(40), "2".repeat(40));
+    obsolete(&mut hg, &Node([0x22; 20]), &[&name(4)]);
+    obsolete(&mut hg, &Node([0x11; 20]), &[&two]);
+    obsolete(&mut hg, &nodes[6], &[&one]);
+    // Split, pruned, replaced by what is not there, in a circle, and public.
+    obsolete(&mut hg, &nodes[5], &[&name(3), &name(4)]);
+    obsolete(&mut hg, &nodes[3], &[]);
+    obsolete(&mut hg, &nodes[2], &[&"3".repeat(40)]);
+    obsolete(&mut hg, &nodes[1], &[&"4".repeat(40)]);
+    obsolete(&mut hg, &Node([0x44; 20]), &["5".repeat(40).as_str(), name(1).as_str()]);
+    obsolete(&mut hg, &Node([0x55; 20]), &[&"4".repeat(40)]);
+    hg.run("r", &["debugobsolete", &name(0), &name(4)]);
+    hg.run("r", &["phase", "-p", "-r", "0"]);
+    let mut told: HashMap<Node, Fate> =
+        fates(&repository, &before, &nodes[..7]).into_iter().collect();
+    let mut is = |n: usize, successors: &[usize], pruned: bool| {
+        let mut successors: Vec<Node> = successors.iter().map(|n| nodes[*n]).collect();
+        successors.sort_unstable();
+        assert_eq!(told.remove(&nodes[n]), Some(Fate { successors, pruned }), "{n}");
+    };
+    is(6, &[4], false);
+    is(5, &[3, 4], false);
+    is(3, &[], true);
+    is(2, &[], false);
+    is(1, &[], true);
+    assert_eq!(told.len(), 0, "{told:?}");
+    // Secret successors are not named.
+    hg.run("r", &["phase", "-f", "-s", "-r", "4"]);
+    let secret = fates(&repository, &before, &[nodes[6]]);
+    assert_eq!(secret, [(nodes[6], Fate { successors: vec![], pruned: false })]);
 }

@@ -108,7 +108,7 @@ fn keep(repository: &Repository, done: &AtomicBool) -> HashMap<Node, usize> {
             let difference = difference(reader, &mark, |number| stored.get(&number).cloned())?;
             let nodes: Vec<_> = difference.nodes(reader).collect();
             let pages: Vec<_> = difference.pages(reader).collect();
-            Ok((nodes, pages, Mark::following(reader, &mark)?))
+            Ok((nodes, pages, difference.mark(reader)?))
         });
         match looked {
             Ok((nodes, pages, new)) => {

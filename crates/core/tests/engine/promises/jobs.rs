@@ -135,3 +135,39 @@ fn cancelling_what_is_being_launched_ends_it_and_refuses_the_claim() {
     let reply = world.step(Event::Claimed { attempt: key, instance: "late".into() });
     assert_eq!(reply, Reply::Conflict);
 }
+
+#[test]
+fn what_is_superseded_stops_as_if_it_was_cancelled() {
+    let mut world = World::with_slots(1);
+    let build = world.build(vec![job("a"), job("b"), needing("c", &[1])]);
+    let key = attempt(1, 0, 1);
+    world.claim(key);
+    let supersede = || Event::Supersede { build, why: "obsolete: pruned".into() };
+    assert_eq!(world.step(supersede()), Reply::Accepted);
+    use JobState::{Running, Superseded};
+    assert_eq!(world.states(build), [Running, Superseded, Superseded]);
+    assert_eq!(world.why(1, 2), "obsolete: pruned");
+    assert_eq!(world.step(supersede()), Reply::Repeated);
+    let cancel = Event::Cancel { build, job: None, by: "alice".into() };
+    assert_eq!(world.step(cancel), Reply::Repeated, "it stops already");
+    assert!(matches!(world.renew(key), Reply::Lease { cancel: true, .. }));
+    assert_eq!(world.end(key, Outcome::Cancelled), Reply::Accepted);
+    assert_eq!((world.state(1, 0), world.why(1, 0)), (Superseded, "obsolete: pruned".into()));
+    assert_eq!(world.step(supersede()), Reply::Conflict, "it is over");
+    let nowhere = Event::Supersede { build: BuildId(9), why: String::new() };
+    assert_eq!(world.step(nowhere), Reply::Unknown);
+}
+
+#[test]
+fn what_was_cancelled_is_not_superseded_and_a_verdict_goes_before_both() {
+    let mut world = World::with_slots(2);
+    let build = world.build(vec![job("a"), job("b"), job("c")]);
+    world.claim(attempt(1, 0, 1));
+    world.claim(attempt(1, 1, 1));
+    world.step(Event::Cancel { build, job: Some(0), by: "alice".into() });
+    world.step(Event::Supersede { build, why: "obsolete".into() });
+    world.gone(attempt(1, 0, 1));
+    world.end(attempt(1, 1, 1), Outcome::Failed { exit: Some(1), signal: None });
+    use JobState::{Cancelled, Failed, Superseded};
+    assert_eq!(world.states(build), [Cancelled, Failed, Superseded]);
+}

@@ -128,6 +128,20 @@ fn a_cancel_is_not_forgotten() {
 }
 
 #[test]
+fn what_is_superseded_stays_so() {
+    let mut world = World::with_slots(1);
+    let build = world.build(vec![job("a"), job("b")]);
+    let key = attempt(1, 0, 1);
+    world.claim(key);
+    world.step(Event::Supersede { build, why: "obsolete".into() });
+    world.restart();
+    assert!(matches!(world.renew(key), Reply::Lease { cancel: true, .. }));
+    world.pass(world.config.grace_ms);
+    assert_eq!(world.states(build), [JobState::Superseded; 2]);
+    assert_eq!(world.why(1, 0), "obsolete");
+}
+
+#[test]
 fn waiting_jobs_still_wait_for_the_rest() {
     let mut world = World::with_slots(1);
     let build = world.build(vec![job("a"), job("b"), needing("c", &[0, 1])]);

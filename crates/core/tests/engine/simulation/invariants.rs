@@ -61,7 +61,8 @@ impl World {
             }
             assert_eq!(row.state.is_final(), row.ended_ms.is_some(), "{row:?}");
             // It says why, where its own command does not.
-            let silent = [JobState::Errored, JobState::Skipped, JobState::Cancelled];
+            let silent =
+                [JobState::Errored, JobState::Skipped, JobState::Cancelled, JobState::Superseded];
             assert_eq!(silent.contains(&row.state), row.why.is_some(), "{row:?}");
         }
     }

@@ -380,7 +380,11 @@ impl World {
             5 if !builds.is_empty() => {
                 let build = *self.random.pick(&builds);
                 let job = self.random.once_in(2).then(|| self.random.below(4) as u32);
-                self.turn(Event::Cancel { build, job, by: "alice".into() });
+                let event = match self.random.once_in(3) {
+                    true => Event::Supersede { build, why: "obsolete".into() },
+                    false => Event::Cancel { build, job, by: "alice".into() },
+                };
+                self.turn(event);
             }
             6 => self.die(),
             9 | 10 => self.somebody_asks(),
