@@ -211,3 +211,19 @@ Help
    ci-run        run CI jobs of a changeset, whatever became of them before
    ci-log        show the log of a CI job
    ci-status     show the state of the CI jobs of changesets
+
+What a shell completes
+
+  $ hg debugcomplete ci-
+  ci-cancel
+  ci-log
+  ci-retry
+  ci-run
+  ci-status
+  $ hg debugcomplete --options ci-status | tail -n 6
+  -r
+  --rev
+  --live
+  --watch
+  -T
+  --template
