@@ -8,13 +8,12 @@ one behind the repository that pushes go to. The server decides who may."""
 from __future__ import annotations
 
 import time
-import uuid
 
 from mercurial import cmdutil, encoding, error, exthelper, logcmdutil, registrar
 from mercurial.i18n import _
 from mercurial.node import short
 
-from . import _native, wire
+from . import native, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -74,6 +73,9 @@ def cicancel(ui, repo, *jobs, **opts):
 
 
 def ask(ui, repo, what, jobs, opts):
+    # Named above, it would be loaded by each command, for hg names it too.
+    import uuid
+
     rev = opts['rev']
     ctx = logcmdutil.revsingle(repo, rev) if rev else repo[b'.']
     names = [encoding.unifromlocal(job) for job in jobs]
@@ -101,7 +103,7 @@ def send(ui, repo, remote, what, node, names, id):
     try:
         if answer is None:
             answer = remote.ask(what, node, names, id)
-        return _native.Answered.decode(answer)
+        return native.Answered.decode(answer)
     except (wire.Silent, ValueError) as exc:
         why = exc.args[0] if isinstance(exc, wire.Silent) else str(exc)
         raise error.Abort(

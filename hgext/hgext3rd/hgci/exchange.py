@@ -20,7 +20,7 @@ from mercurial import encoding, error, exchange, exthelper, wireprototypes
 from mercurial.i18n import _
 from mercurial.utils import stringutil, urlutil
 
-from . import _native, compat
+from . import compat, native
 
 eh = exthelper.exthelper()
 
@@ -66,7 +66,7 @@ def sending(repo, cookie, most):
 
     # Numbers of revisions mean something here as long as nothing else changes.
     view = hash((len(changelog), changelog.filteredrevs)) & 0xFFFFFFFFFFFFFFFF
-    pieces = _native.Sending(repo.root, cookie, view, most, visible)
+    pieces = native.Sending(repo.root, cookie, view, most, visible)
     first = next(pieces, None)
     if first is None or pieces.nothing_new:
         return None
@@ -111,7 +111,7 @@ def prepare(orig, pullop, kwargs):
         return
     source = sourceof(pullop.remote.url())
     try:
-        cookie = _native.cookie_for(repo.root, source)
+        cookie = native.cookie_for(repo.root, source)
     except OSError as exc:
         repo.ui.debug(b'ci: %s\n' % stringutil.forcebytestr(exc))
         return
@@ -153,7 +153,7 @@ def receive(repo, source, pieces, gettransaction):
     received.flush()
     path = os.fsencode(received.name)
     try:
-        records, _cookie, more = _native.staged(path)
+        records, _cookie, more = native.staged(path)
     except ValueError as exc:
         text = stringutil.forcebytestr(exc)
         ui.warn(_(b'ci: no results were received: %s\n') % text)
@@ -162,7 +162,7 @@ def receive(repo, source, pieces, gettransaction):
     def takein(tr=None):
         with received:
             try:
-                new, _known = _native.take_in(repo.root, source, path)
+                new, _known = native.take_in(repo.root, source, path)
             except (OSError, ValueError) as exc:
                 text = encoding.strtolocal(str(exc))
                 ui.warn(_(b'ci: results were not taken in: %s\n') % text)
@@ -196,7 +196,7 @@ def clone(orig, ui, *args, **kwargs):
     if src and dest and wanted(dest.ui) and dest.sharedpath != src.sharedpath:
         source = sourceof(src.url())
         try:
-            if _native.cookie_for(dest.root, source) is None:
+            if native.cookie_for(dest.root, source) is None:
                 served = src.filtered(src.ui.config(b'server', b'view'))
                 pieces = sending(served, b'-', limit(dest.ui))
                 if pieces is not None:

@@ -17,7 +17,7 @@ from mercurial import encoding, error, exthelper, util
 from mercurial.node import hex
 from mercurial.utils import stringutil
 
-from . import _native, validate
+from . import native, validate
 
 eh = exthelper.exthelper()
 
@@ -118,7 +118,7 @@ def txnclose(ui, repo, hooktype, **kwargs):
         for name, value in kwargs.items()
         if isinstance(value, bytes)
     ]
-    trouble, why, lines = _native.deliver(
+    trouble, why, lines = native.deliver(
         repo.root,
         variables,
         changed,
@@ -140,7 +140,7 @@ def txnclose(ui, repo, hooktype, **kwargs):
 def duration(ui, name, default):
     """milliseconds of ``[hgci]`` NAME; a mistake there must not fail a push"""
     try:
-        return _native.milliseconds(ui.config(b'hgci', name))
+        return native.milliseconds(ui.config(b'hgci', name))
     except (ValueError, error.ConfigError) as exc:
         text = stringutil.forcebytestr(exc)
         ui.warn(b'ci: [hgci] %s: %s\n' % (name, text))

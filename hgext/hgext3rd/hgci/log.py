@@ -13,7 +13,7 @@ from mercurial import cmdutil, encoding, error, exthelper, logcmdutil, registrar
 from mercurial.i18n import _
 from mercurial.node import hex, short
 
-from . import _native, hook, patience, wire
+from . import hook, native, patience, wire
 from .text import printable
 
 eh = exthelper.exthelper()
@@ -73,7 +73,7 @@ def cilog(ui, repo, job, **opts):
             return item(ui, source, ctx.node(), job, attempt, opts['template'])
         if not opts['follow']:
             ui.pager(b'ci-log')
-        terminal = _native.Terminal() if ui.formatted() else None
+        terminal = native.Terminal() if ui.formatted() else None
         for part in source.parts(attempt, opts['follow']):
             ui.write(terminal.show(part) if terminal else part)
             if opts['follow']:
@@ -98,7 +98,7 @@ class Source:
 
     def _read(self, attempt, offset, wait, heard):
         if self._here:
-            answer = _native.read_log(
+            answer = native.read_log(
                 self._repo.root,
                 hook.socket(self._ui),
                 hex(self._node).decode('ascii'),
@@ -151,7 +151,7 @@ class Source:
     def _part(self, attempt, offset, wait, heard):
         answer = self._read(attempt, offset, wait, heard)
         try:
-            return _native.LogPart.decode(answer)
+            return native.LogPart.decode(answer)
         except ValueError as exc:
             self._fail(str(exc), offset)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from mercurial import error
 
-from . import _native, exchange, hook
+from . import exchange, hook, native
 
 # How many changesets that one replaces, by way of others, are looked at.
 MOST = 1000
@@ -38,7 +38,7 @@ def inherited(ui, repo, nodes, known):
     if not wanted:
         return {}
     default = exchange.defaultsource(ui)
-    old = _native.Statuses.read(repo.root, hook.socket(ui), wanted, True, default)
+    old = native.Statuses.read(repo.root, hook.socket(ui), wanted, True, default)
     builds = {}
     for node, found in before.items():
         built = [one for one in found if old.build(one) is not None]

@@ -14,7 +14,7 @@ from mercurial.i18n import _
 from mercurial.node import hex
 from mercurial.utils import stringutil
 
-from . import _native, exchange, status
+from . import exchange, native, status
 from .text import link, local
 
 eh = exthelper.exthelper()
@@ -37,9 +37,7 @@ def uipopulate(ui):
 
 def statesof(repo):
     """the states of all changesets that the logs tell of"""
-    return _native.States(
-        repo.root, exchange.defaultsource(repo.ui), repo.cachevfs.base
-    )
+    return native.States(repo.root, exchange.defaultsource(repo.ui), repo.cachevfs.base)
 
 
 def cached(context, mapping, key, make):
@@ -58,7 +56,7 @@ def buildof(context, mapping):
         return None
 
     def read():
-        found = _native.Statuses.read(
+        found = native.Statuses.read(
             repo.root, None, [node], False, exchange.defaultsource(repo.ui)
         )
         return found.build(node)

@@ -24,7 +24,7 @@ from mercurial import (
 from mercurial.i18n import _
 from mercurial.node import bin, hex, short
 
-from . import _native, exchange, hook, predecessors, watch, wire
+from . import exchange, hook, native, predecessors, watch, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -147,7 +147,7 @@ def origin(build):
 def gather(ui, repo, nodes, live):
     """what is known of ``nodes``, after telling what is not"""
     default = exchange.defaultsource(ui)
-    known = _native.Statuses.read(repo.root, hook.socket(ui), nodes, True, default)
+    known = native.Statuses.read(repo.root, hook.socket(ui), nodes, True, default)
     why = known.why
     if nodes and known.live is None and (live or not known.final_for(nodes)):
         try:

@@ -14,7 +14,7 @@ from mercurial import cmdutil, exthelper
 from mercurial.i18n import _
 from mercurial.node import short
 
-from . import _native, compat, exchange, wire
+from . import compat, exchange, native, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -42,7 +42,7 @@ def ended(repo, nodes):
     if not nodes:
         return []
     default = exchange.defaultsource(repo.ui)
-    known = _native.Statuses.read(repo.root, None, nodes, False, default)
+    known = native.Statuses.read(repo.root, None, nodes, False, default)
     builds = [known.build(node) for node in nodes]
     return [build for build in builds if build and build['state'] not in UNFINISHED]
 

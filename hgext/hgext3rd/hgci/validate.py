@@ -15,7 +15,7 @@ from mercurial.i18n import _
 from mercurial.node import short
 from mercurial.utils import stringutil
 
-from . import _native
+from . import native
 
 FILE = b'.hgci.toml'
 
@@ -70,11 +70,11 @@ def mistakes(repo, first):
     node and line"""
     found = []
     for count, (node, content) in enumerate(brought(repo, first)):
-        lines = _native.mistakes(content)
+        lines = native.mistakes(content)
         if lines and b'l' in repo.unfiltered()[node].flags(FILE):
             # Its content is a path.
-            lines = _native.symlink()
-        if (lines or count == MAXREAD) and not found and not _native.applies(repo.root):
+            lines = native.symlink()
+        if (lines or count == MAXREAD) and not found and not native.applies(repo.root):
             return []
         if count == MAXREAD:
             raise TooMany
@@ -98,7 +98,7 @@ def brought(repo, first):
 
 
 def content(filelog, rev):
-    if filelog.size(rev) > _native.MAX_PIPELINE:
+    if filelog.size(rev) > native.MAX_PIPELINE:
         # Too large to be read, and refused by that alone.
-        return b'#' * (_native.MAX_PIPELINE + 1)
+        return b'#' * (native.MAX_PIPELINE + 1)
     return filelog.read(filelog.node(rev))

@@ -15,7 +15,7 @@ from mercurial import encoding, error, scmutil
 from mercurial.i18n import _
 from mercurial.node import short
 
-from . import _native, exchange, hook, patience, status, wire
+from . import exchange, hook, native, patience, status, wire
 from .text import printable
 
 # How long a call waits for a change, in milliseconds; servers may cut it short. As
@@ -55,7 +55,7 @@ def ask(ui, repo, remote, nodes, seen):
     # The first answer comes at once.
     wait = WAIT if seen else 0
     socket = hook.socket(ui)
-    known = _native.Statuses.read(repo.root, socket, nodes, True, default, seen, wait)
+    known = native.Statuses.read(repo.root, socket, nodes, True, default, seen, wait)
     if known.live is None:
         try:
             known.merge(remote.statuses(nodes, seen, wait))

@@ -11,7 +11,7 @@ import threading
 
 from mercurial import extensions, exthelper, hg
 
-from . import _native, compat, webpages, webstyle
+from . import compat, native, webpages, webstyle
 
 eh = exthelper.exthelper()
 
@@ -61,7 +61,7 @@ def runwsgi(orig, self, req, res, repo):
 
     hg's tag of a page knows of the repository alone. Ours has the results besides.
     """
-    stamp = webpages.concerns(repo) and _native.stamp(repo.root)
+    stamp = webpages.concerns(repo) and native.stamp(repo.root)
     if not stamp:
         return orig(self, req, res, repo)
     results = b'-%016x"' % stamp

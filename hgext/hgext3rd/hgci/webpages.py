@@ -19,7 +19,7 @@ import os
 from mercurial import pycompat, templatefilters, templateutil, util
 from mercurial.i18n import _
 
-from . import _native, status, wire
+from . import native, status, wire
 from .text import link, local, printable
 
 urlreq = util.urlreq
@@ -184,7 +184,7 @@ def log(web, ctx, job, attempt):
         # From the start of a line.
         cut = content.find(b'\n') + 1
         content, start = content[cut:], start + cut
-    plain = _native.Plain()
+    plain = native.Plain()
     text = plain.show(content) + plain.end()
     if kind(web) == b'application/json':
         value = {'node': ctx.hex(), 'job': job, 'attempt': part.attempt, 'start': start}
@@ -211,7 +211,7 @@ def olderattempt(web, number):
 
 def logpart(web, ctx, job, attempt, offset, tail=None):
     answer = wire.readlog(web.repo, ctx.node(), job, attempt, offset, 0, tail)
-    return _native.LogPart.decode(answer)
+    return native.LogPart.decode(answer)
 
 
 def notnow():
@@ -240,7 +240,7 @@ def textlog(web, ctx, job, attempt):
 
 def parts(web, ctx, job, part):
     """the text from ``part`` on, up to where the log ends or is too long"""
-    plain = _native.Plain()
+    plain = native.Plain()
     left = MAXTEXT
     while True:
         yield plain.show(part.content[:left])

@@ -25,7 +25,7 @@ from mercurial.i18n import _
 from mercurial.node import hex, short
 from mercurial.utils import urlutil
 
-from . import _native, compat, exchange, hook
+from . import compat, exchange, hook, native
 
 httplib = util.httplib
 urlerr = util.urlerr
@@ -63,7 +63,7 @@ def statuses(repo, nodes, seen='', wait=0):
     """what is known of those of ``nodes`` that can be seen in ``repo``, after ``wait``
     milliseconds if it is what had the tag ``seen``"""
     nodes = [node for node in nodes if repo.changelog.hasnode(node)]
-    return _native.Statuses.read(
+    return native.Statuses.read(
         repo.root,
         hook.socket(repo.ui),
         nodes,
@@ -78,7 +78,7 @@ def readlog(repo, node, job, attempt, offset, wait, tail=None):
     """a part of a job's log, as the wire has it; with ``tail`` its last bytes"""
     if not repo.changelog.hasnode(node):
         return nolog(_(b'unknown changeset %s') % hex(node))
-    answer = _native.read_log(
+    answer = native.read_log(
         repo.root,
         hook.socket(repo.ui),
         hex(node).decode('ascii'),
@@ -102,7 +102,7 @@ def ask(repo, what, node, jobs, id, url):
         mayask(repo, what, node, id, url)
     except error.Abort as exc:
         return refusal(_(b'that is for who may push: %s') % exc.message)
-    answer = _native.request(
+    answer = native.request(
         repo.root,
         hook.socket(repo.ui),
         what.decode('ascii'),
@@ -121,7 +121,7 @@ def here(repo, what, node, jobs, id):
     none does"""
     node = hex(node).decode('ascii')
     socket = hook.socket(repo.ui)
-    return _native.request(repo.root, socket, what.decode('ascii'), node, jobs, id, b'')
+    return native.request(repo.root, socket, what.decode('ascii'), node, jobs, id, b'')
 
 
 def mayask(repo, what, node, id, url):
@@ -295,7 +295,7 @@ class Remote:
             answer = self._call(b'hgci-status', **args, **(more if wait else {}))
             wait = 0
             with told(self._path):
-                known = _native.Statuses.decode(answer)
+                known = native.Statuses.decode(answer)
             if not 0 < known.done <= len(part):
                 where = urlutil.hidepassword(self._path)
                 raise Silent(_(b'%s does not answer all of it') % where)
