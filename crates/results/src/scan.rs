@@ -138,6 +138,51 @@ pub(crate) fn read_one<'a>(
     }
 }
 
+/// Reads single frames whose offsets ascend: those that lie close to each other with one call.
+pub(crate) struct Window<'f> {
+    file: &'f File,
+    path: &'f Path,
+    /// Where the log ends.
+    limit: u64,
+    /// What was read, which lies at `offset` in the file.
+    buf: Vec<u8>,
+    offset: u64,
+    body: Vec<u8>,
+}
+
+impl<'f> Window<'f> {
+    pub fn new(file: &'f File, path: &'f Path, limit: u64) -> Window<'f> {
+        Window { file, path, limit, buf: Vec::new(), offset: 0, body: Vec::new() }
+    }
+
+    /// The frame at `offset`.
+    pub fn frame(&mut self, offset: u64) -> Result<Piece<'_>, Error> {
+        let mut stuffed = self.stuffed(offset);
+        if stuffed.is_none() {
+            // As much as a frame may have.
+            self.buf.resize(self.limit.saturating_sub(offset).min(MAX_FRAME as u64) as usize, 0);
+            let n = read_up_to(self.file, &mut self.buf, offset).at("read", self.path)?;
+            self.buf.truncate(n);
+            self.offset = offset;
+            stuffed = self.stuffed(offset);
+        }
+        let Some(stuffed) = stuffed else {
+            return read_one(self.file, self.path, offset, self.limit, &mut self.body);
+        };
+        let end = self.offset + stuffed.end as u64 + 1;
+        let frame = frame::unstuff(&self.buf[stuffed], &mut self.body)
+            .and_then(|()| Frame::parse(&self.body));
+        Ok(Piece { offset, end, frame })
+    }
+
+    /// Where the frame is in `buf`, if all of it is.
+    fn stuffed(&self, offset: u64) -> Option<std::ops::Range<usize>> {
+        let start = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let len = self.buf.get(start..)?.iter().position(|&byte| byte == DELIMITER)?;
+        Some(start..start + len)
+    }
+}
+
 /// The chain hash of the frame that ends at `end`; `None` where no whole frame does.
 pub(crate) fn chain_before(
     file: &File,

@@ -12,12 +12,12 @@ use hgci_core::result::{Entry, Origin};
 use crate::error::{At, Damage, Error};
 use crate::frame;
 use crate::header::{Commit, HEADER_LEN, Header, Mark};
-use crate::index::Indexer;
+use crate::index::{Indexer, Prefix};
 use crate::place::Place;
 use crate::reader::record;
 use crate::record::{Record, RecordId, encode, node_in, node_of};
 use crate::recover::{self, is_at};
-use crate::scan::{self, Scan};
+use crate::scan::{self, Scan, Window};
 
 /// How many ids of records are kept in memory to know what was appended before.
 const MAX_REMEMBERED: usize = 20_000;
@@ -315,6 +315,26 @@ impl Writer {
             self.remembered.insert(*node, ids);
         }
         Ok(&self.remembered[node])
+    }
+
+    /// The ids of the records of many changesets, and maybe of others, as far as they can be read.
+    pub(crate) fn ids_among(&self, nodes: &HashSet<Prefix>) -> Result<HashSet<RecordId>, Error> {
+        let mut ids = HashSet::new();
+        let end = self.commit.end.offset;
+        if let Ok(Ok(offsets)) = self.indexer.offsets_among(nodes)
+            && self.indexer.upto() == end
+        {
+            let mut window = Window::new(&self.file, &self.path, end);
+            for offset in offsets {
+                ids.extend(window.frame(offset)?.frame.ok().map(|frame| frame.id));
+            }
+            return Ok(ids);
+        }
+        let mut scan = Scan::from_start(&self.file, &self.path, end);
+        while let Some(piece) = scan.next()? {
+            ids.extend(piece.frame.ok().map(|frame| frame.id));
+        }
+        Ok(ids)
     }
 
     pub(crate) fn forget(&mut self) {

@@ -250,6 +250,33 @@ fn what_comes_again_changes_nothing_and_what_is_cut_counts_for_nothing() {
 }
 
 #[test]
+fn many_that_come_again_are_known() {
+    let (repository, client) = (Repository::new(), Client::new());
+    let mut writer = open(&repository);
+    writer.append(&(0..30_000).map(stream).collect::<Vec<_>>()).unwrap();
+    let server = Server::of(&repository);
+    assert_eq!(client.pull(&server).1.written, 30_000);
+    let forget = || std::fs::remove_file(client.place.folder().join("source")).unwrap();
+    forget();
+    assert_eq!(client.pull(&server).1, Taken { written: 0, dropped: 30_000 });
+    writer.append(&(30_000..36_000).map(stream).collect::<Vec<_>>()).unwrap();
+    forget();
+    assert_eq!(client.pull(&server).1, Taken { written: 6_000, dropped: 30_000 });
+    assert_eq!(client.entries(), all(&reader(&repository)));
+    // What was damaged here is not known, and comes again.
+    let mut bytes = std::fs::read(client.place.log()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(client.place.log(), bytes).unwrap();
+    forget();
+    assert_eq!(client.pull(&server).1, Taken { written: 1, dropped: 35_999 });
+    // Nor does it depend on the index.
+    std::fs::write(client.place.index(), b"no index").unwrap();
+    forget();
+    assert_eq!(client.pull(&server).1, Taken { written: 0, dropped: 36_000 });
+}
+
+#[test]
 fn a_damaged_record_is_left_out_and_the_rest_is_sent() {
     let (repository, client) = (Repository::new(), Client::new());
     let mut writer = open(&repository);

@@ -8,9 +8,9 @@ use hgci_core::Node;
 use hgci_core::result::Origin;
 
 use crate::error::{At, Error};
+use crate::index;
 use crate::place::Place;
 use crate::record::{RecordId, decode, is_origin};
-use crate::scan::Scan;
 use crate::writer::{Raw, Writer};
 
 use super::stream::{self, Item};
@@ -18,7 +18,8 @@ use super::stream::{self, Item};
 /// How many records are appended with one sync.
 const GROUP: usize = 65_536;
 
-/// With more records than this, the ids of the whole log are read instead of those of each node.
+/// With more records than this, what is there of their changesets is looked up at once instead of
+/// for each.
 const MANY: u64 = 4096;
 
 /// What a stream is, read to its end before anything of it counts.
@@ -71,7 +72,20 @@ pub fn take_in(
         from.rewind().at("read what was received for", &log)?;
         let mut from = BufReader::new(from);
         let mut writer = Writer::open_as_it_is(place, &Origin::default())?;
-        let mut group = Group::new(&mut writer, staged.records > MANY)?;
+        let known = match staged.records > MANY {
+            true => {
+                let mut nodes = HashSet::new();
+                while let Item::Record(raw) =
+                    stream::read(&mut from).at("read what was received for", &log)?
+                {
+                    nodes.extend(raw.node().as_ref().map(index::prefix));
+                }
+                from.rewind().at("read what was received for", &log)?;
+                Some(writer.ids_among(&nodes)?)
+            }
+            false => None,
+        };
+        let mut group = Group::new(&mut writer, known)?;
         while let Item::Record(raw) =
             stream::read(&mut from).at("read what was received for", &log)?
         {
@@ -87,8 +101,8 @@ pub fn take_in(
 /// Records that are appended together.
 struct Group {
     fresh: Vec<Raw>,
+    /// Those of `fresh`, or of all that is there or comes.
     ids: HashSet<RecordId>,
-    /// Whether `ids` has those of the whole log.
     all: bool,
     /// The origin of what the log says last, and of what comes.
     said: Option<RecordId>,
@@ -97,14 +111,9 @@ struct Group {
 }
 
 impl Group {
-    fn new(writer: &mut Writer, all: bool) -> Result<Group, Error> {
-        let mut ids = HashSet::new();
-        if all {
-            let mut scan = Scan::from_start(&writer.file, &writer.path, writer.commit.end.offset);
-            while let Some(piece) = scan.next()? {
-                ids.extend(piece.frame.ok().map(|frame| frame.id));
-            }
-        }
+    /// `known`: the ids of what is there of the changesets that come; `None`: each is looked up.
+    fn new(writer: &mut Writer, known: Option<HashSet<RecordId>>) -> Result<Group, Error> {
+        let (all, ids) = (known.is_some(), known.unwrap_or_default());
         let said = writer.last_origin()?.map(|record| record.id);
         Ok(Group { fresh: Vec::new(), ids, all, said, origin: None, taken: Taken::default() })
     }

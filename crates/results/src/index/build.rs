@@ -1,5 +1,6 @@
 //! Keeping the index current: the writer's side.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use hgci_core::Node;
 
 use super::search::Index;
-use super::{Header, Key, MAX_RUNS, MAX_TAIL, PAGE, RUN_KEYS, Run, pack};
+use super::{Header, Key, MAX_RUNS, MAX_TAIL, PAGE, Prefix, RUN_KEYS, Run, pack};
 use crate::error::{At, Error};
 use crate::header::{HEADER_LEN, LogId};
 use crate::place::Place;
@@ -129,6 +130,32 @@ impl Indexer {
             }
         }
         offsets.extend(self.pending.iter().filter(|key| key.is_of(node)).map(Key::offset));
+        Ok(Ok(offsets))
+    }
+
+    /// The offsets of the records of many changesets, and rarely of one that starts with the same
+    /// bytes, ascending. It reads the whole index, once.
+    pub fn offsets_among(
+        &self,
+        nodes: &HashSet<Prefix>,
+    ) -> Result<Result<Vec<u64>, Damaged>, Error> {
+        let mut offsets = Vec::new();
+        let mut add = |key: Key| {
+            if nodes.contains(&key.prefix()) {
+                offsets.push(key.offset());
+            }
+        };
+        if let Some(disk) = &self.on_disk {
+            if let Some(first) = disk.index.header.runs.first() {
+                for n in 0..first.pages() {
+                    let Some(page) = disk.index.page(first, n)? else { return Ok(Err(Damaged)) };
+                    page.keys().for_each(&mut add);
+                }
+            }
+            disk.recent.iter().flatten().copied().for_each(&mut add);
+        }
+        self.pending.iter().copied().for_each(&mut add);
+        offsets.sort_unstable();
         Ok(Ok(offsets))
     }
 

@@ -43,6 +43,14 @@ const MAX_RUNS: usize = 32;
 /// A run is written, however few keys it has, when so many bytes of the log are not covered.
 const MAX_TAIL: u64 = 1 << 20;
 
+/// What a key has of a node: its first bytes.
+pub(crate) type Prefix = [u8; 6];
+
+/// What the keys of a changeset have of its node.
+pub(crate) fn prefix(node: &Node) -> Prefix {
+    array(&node.0[..6])
+}
+
 /// The first bytes of a node, and the offset of a record of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key([u8; Key::LEN]);
@@ -59,7 +67,11 @@ impl Key {
     }
 
     fn is_of(&self, node: &Node) -> bool {
-        self.0[..6] == node.0[..6]
+        self.prefix() == prefix(node)
+    }
+
+    fn prefix(&self) -> Prefix {
+        array(&self.0[..6])
     }
 
     fn offset(&self) -> u64 {
