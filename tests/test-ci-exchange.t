@@ -82,8 +82,9 @@ And over http, streaming or not
   o  0 passed
   
 
-New results come with the next pull, also where it brings no changesets; without new ones nothing is
-written, and there is no transaction
+New results come with the next pull, also where it brings no changesets. Then there is no transaction:
+results are no reason for hooks, nor to forget what `hg rollback` could undo. Without new ones nothing
+is written
 
   $ cd overhttp
   $ hg pull --config hooks.txnclose='echo a transaction'
@@ -96,8 +97,6 @@ written, and there is no transaction
   searching for changes
   no changes found
   ci: 3 new results
-  running hook txnclose: echo a transaction
-  a transaction
   (sent 3 HTTP requests and * bytes; received * bytes in responses) (glob)
   $ ls -i .hg/hgci/from/*/source > before
   $ hg pull --config hooks.txnclose='echo a transaction'
@@ -254,6 +253,104 @@ Results that nobody asked for are not taken in
   $ ls victim/.hg/hgci
   ls: cannot access '?victim/.hg/hgci'?: No such file or directory (re)
   [2]
+
+A bundle has no results, and what shares a store has those already
+
+  $ hg -R pulled bundle -q --all pulled.hg
+  $ cp -R pulled/.hg/hgci hgci-before
+  $ hg -R pulled pull -q pulled.hg
+  $ (cd pulled && hg clone -q ../pulled.hg ../from-bundle)
+  $ ls from-bundle/.hg/hgci
+  ls: cannot access '?from-bundle/.hg/hgci'?: No such file or directory (re)
+  [2]
+  $ hg --config extensions.share= share -q pulled sharing
+  $ hg -R sharing pull -q pulled
+  $ diff -r hgci-before pulled/.hg/hgci
+
+Of very many sources those count to which something came last, and the default path's always
+
+  $ hg init many
+  $ hg -R many pull -q http://localhost:$HGPORT/
+  $ "$PYTHON" - many/.hg/hgci/from <<EOF
+  > import os, shutil, sys
+  > folder = sys.argv[1]
+  > one = os.path.join(folder, os.listdir(folder)[0])
+  > for n in range(70):
+  >     for prefix in "0f":
+  >         copy = os.path.join(folder, "%s%015x" % (prefix, n))
+  >         shutil.copytree(one, copy)
+  > os.utime(one, (1, 1))
+  > EOF
+  $ hg -R many log -r 0 -T '{ci_state}\n'
+  failed
+  $ results served/.hg `node 0` 12 passed build=passed
+  $ cat >> many/.hg/hgrc <<EOF
+  > [paths]
+  > default = http://localhost:$HGPORT/
+  > EOF
+  $ hg -R many pull -q
+  $ "$PYTHON" - many/.hg/hgci/from <<EOF
+  > import os, sys
+  > for name in os.listdir(sys.argv[1]):
+  >     new = name.startswith(("0000", "f000"))
+  >     os.utime(os.path.join(sys.argv[1], name), None if new else (1, 1))
+  > EOF
+  $ hg -R many log -r 0 -T '{ci_state}\n'
+  passed
+
+Whatever goes wrong with results fails no pull
+
+  $ hg init unlucky
+  $ hg -R unlucky pull -q -r 0 http://localhost:$HGPORT/ --config hgci.exchange=no
+  $ cat > full.py <<EOF
+  > import tempfile
+  > def full(**kwargs):
+  >     raise OSError(28, 'No space left on device')
+  > tempfile.NamedTemporaryFile = full
+  > EOF
+  $ hg -R unlucky pull -r 1 http://localhost:$HGPORT/ --config extensions.full=full.py \
+  >   2>&1 | grep -v '^new'
+  pulling from http://localhost:$HGPORT/
+  searching for changes
+  adding changesets
+  adding manifests
+  adding file changes
+  ci: no results were received: [Errno 28] No space left on device
+  added 1 changesets with 1 changes to 1 files
+  (run 'hg update' to get a working copy)
+  $ hg -R unlucky log -T '{rev} {ci_state}\n'
+  1 
+  0 
+  $ hg -R unlucky pull -q http://localhost:$HGPORT/
+  $ hg -R unlucky log -r 0 -T '{rev} {ci_state}\n'
+  0 passed
+  $ hg -R unlucky pull -q http://localhost:$HGPORT/ --config hgci.exchange-limit=-1
+  $ hg clone -q served negative --config hgci.exchange-limit=-1
+  $ "$PYTHON" - unlucky/.hg/hgci/from/*/source <<EOF
+  > import sys
+  > lines = open(sys.argv[1]).read().splitlines()
+  > lines[2] = "02" * 40000
+  > open(sys.argv[1], "w").write("\n".join(lines) + "\n")
+  > EOF
+  $ hg -R unlucky pull http://localhost:$HGPORT/
+  pulling from http://localhost:$HGPORT/
+  searching for changes
+  no changes found
+
+What was stripped and put back is no longer withheld
+
+  $ hg clone -q served stripping --config hgci.exchange=no
+  $ results stripping/.hg `node 0` 20 failed build=failed
+  $ results stripping/.hg `node 4` 21 passed build=passed
+  $ hg -R stripping --config extensions.strip= strip -q -r 4
+  $ echo 5 > stripping/f5
+  $ hg -R stripping commit -qAm 'change 5'
+  $ hg clone -q --pull stripping behind
+  $ hg -R stripping --config extensions.strip= strip -q -r tip --no-backup
+  $ hg -R stripping unbundle -q stripping/.hg/strip-backup/*.hg
+  $ hg -R behind pull -q
+  $ hg -R behind log -r 'last(ci())' -T '{desc} {ci_state}\n'
+  change 4 passed
 
 More than the limit is left for the next pull
 

@@ -15,6 +15,8 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::logs;
+
 /// What a pull is sent. Iterating gives bytes; `visible` is called with lists of nodes and returns
 /// a list of whether each may be seen.
 #[pyclass(module = "hgext3rd.hgci._native")]
@@ -26,21 +28,27 @@ pub struct Sending {
 
 #[pymethods]
 impl Sending {
-    /// The logs of the repository at `root`, its own and what it received, for who had `cookie`.
+    /// The logs of the repository at `root`, its own and what it received, for who had `cookie` and
+    /// now gets the changesets `coming`, nodes one after the other. `default` is whose results are
+    /// believed here before those from elsewhere.
     #[new]
     fn new(
         root: &[u8],
         cookie: &[u8],
         view: u64,
+        coming: &[u8],
         limit: u64,
+        default: Option<&[u8]>,
         visible: Py<PyAny>,
     ) -> PyResult<Sending> {
-        let hg = dot_hg(root)?;
-        // Of a changeset, what comes last counts for the puller: what this repository's own daemon
-        // says.
-        let mut places = Place::all_received(&hg);
-        places.push(Place::new(&hg));
-        let sending = Mutex::new(exchange::Sending::new(&places, cookie, view, limit));
+        let repo = repository(root)?;
+        let mut places = logs::of(&repo, default.map(text).as_deref());
+        // Of a changeset, what comes last counts for the puller: what counts here.
+        places.reverse();
+        let (coming, _) = coming.as_chunks::<20>();
+        let coming: Vec<Node> = coming.iter().copied().map(Node).collect();
+        let sending = exchange::Sending::new(&places, cookie, view, &coming, limit);
+        let sending = Mutex::new(sending);
         Ok(Sending { sending, visible })
     }
 
@@ -144,7 +152,9 @@ fn text(source: &[u8]) -> String {
 
 /// `.hg` of the repository at `root`, of its source where it is a share.
 fn dot_hg(root: &[u8]) -> PyResult<PathBuf> {
-    let repo = Repository::at(file(root));
-    let repo = repo.map_err(|error| PyOSError::new_err(error.to_string()))?;
-    Ok(repo.hg().to_owned())
+    Ok(repository(root)?.hg().to_owned())
+}
+
+fn repository(root: &[u8]) -> PyResult<Repository> {
+    Repository::at(file(root)).map_err(|error| PyOSError::new_err(error.to_string()))
 }

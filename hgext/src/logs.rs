@@ -2,18 +2,16 @@
 
 use hgci_hooks::Repository;
 use hgci_results::Place;
-use hgci_results::exchange::received_from;
 
 /// Its own, what it received from `default`, what it received from elsewhere.
 pub fn of(repo: &Repository, default: Option<&str>) -> Vec<Place> {
-    let mut received = Place::all_received(repo.hg());
-    // False sorts first; the order of the others stays.
-    received.sort_by_key(|place| match (default, received_from(place)) {
-        (Some(default), Some((source, _))) => source != default,
-        _ => true,
-    });
+    let default = default.map(|source| Place::received(repo.hg(), source));
+    let elsewhere = Place::all_received(repo.hg());
+    let elsewhere = elsewhere.into_iter().filter(|place| Some(place) != default.as_ref());
     let mut logs = vec![Place::new(repo.hg())];
-    logs.extend(received);
+    // Of very many sources some are left out, but not this one.
+    logs.extend(default.clone().filter(|place| place.folder().is_dir()));
+    logs.extend(elsewhere);
     logs
 }
 

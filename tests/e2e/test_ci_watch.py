@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from harness import Clone, Daemon, Hg, Pool, Repo, Served, eventually
 from harness.fixtures import MakeDaemon
+from harness.patience import LONG
 
 # The second job ends when somebody says so.
 TWO_JOBS = """\
@@ -65,3 +67,25 @@ def runs(daemon: Daemon, node: str) -> bool:
     return bool(row) and any(
         job["name"] == "test" and job["state"] == "running" for job in row["jobs"]
     )
+
+
+def test_no_command_of_a_batch_waits(
+    served: Served, clone: Clone, make_daemon: MakeDaemon, room: Path
+) -> None:
+    """Else a single request could hold a thread of the server for minutes."""
+    daemon = make_daemon([Repo(served.path)], [Pool(slots=1, isolation="none")]).start()
+    gate = room / "gate"
+    node = clone.commit({".hgci.toml": TWO_JOBS.replace("GATE", str(gate))})
+    clone("push")
+    eventually(lambda: runs(daemon, node), "the second job")
+    one = f"hgci-log node={node},job=test,offset=1000,wait=5000"
+    with served.http() as url:
+        # They would take five minutes.
+        request = urllib.request.Request(
+            f"{url}?cmd=batch", headers={"X-HgArg-1": f"cmds={';'.join([one] * 60)}"}
+        )
+        with urllib.request.urlopen(request, timeout=LONG) as answer:
+            answered = answer.read()
+    gate.touch()
+    assert answered.count(b";") == 59, answered[:500]
+    daemon.final(node)

@@ -90,6 +90,8 @@ pub struct Difference {
     pub bookmarks: Vec<BookmarkMove>,
     /// How many obsolescence markers are new.
     pub markers: u64,
+    /// Whether some may be new: there are more, or those that were there are not.
+    pub remarked: bool,
     /// Whether changesets that were seen are gone, or have other numbers now.
     pub stripped: bool,
     /// The obsolescence markers that were counted.
@@ -196,6 +198,8 @@ pub fn difference(
         compare_bookmarks(&mark.bookmarks, &with_short_names(reader.bookmarks()?));
     difference.obsstore = reader.obsstore(Some(&mark.obsstore))?;
     difference.markers = difference.obsstore.markers.saturating_sub(mark.obsstore.markers);
+    difference.remarked = difference.markers > 0
+        || (difference.obsstore != mark.obsstore && difference.obsstore.markers > 0);
     Ok(difference)
 }
 

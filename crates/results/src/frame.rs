@@ -25,6 +25,10 @@ pub(crate) const DELIMITER: u8 = 0;
 /// The most bytes of a frame in the file, its delimiter included.
 pub const MAX_FRAME: usize = 16 * 1024;
 
+/// The most bytes of a payload: with what goes around it, and the most that stuffing adds, the frame
+/// is one that is read.
+pub(crate) const MAX_PAYLOAD: usize = MAX_FRAME - MAX_FRAME / 254 - 3 - PREFIX - SUFFIX;
+
 const PREFIX: usize = 2 + 16;
 const SUFFIX: usize = 16 + 4;
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fsync, linkat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -43,17 +44,23 @@ impl Place {
         Place { dot_hg: dot_hg.into(), below: vec![OWN.into(), RECEIVED.into(), name] }
     }
 
-    /// All places of a repository in which something was received, in the order of their names.
+    /// All places of a repository in which something was received, in the order of their names;
+    /// where there are very many, those to which something came last.
     pub fn all_received(dot_hg: impl Into<PathBuf>) -> Vec<Place> {
         let dot_hg = dot_hg.into();
         let Ok(folder) = fs::read_dir(dot_hg.join(OWN).join(RECEIVED)) else { return Vec::new() };
-        let mut names: Vec<String> = folder
+        let mut found: Vec<(SystemTime, String)> = folder
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|entry| {
+                let changed = entry.metadata().and_then(|about| about.modified());
+                Some((changed.ok()?, entry.file_name().into_string().ok()?))
+            })
             .collect();
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.truncate(MAX_SOURCES);
+        let mut names: Vec<String> = found.into_iter().map(|(_, name)| name).collect();
         names.sort_unstable();
-        names.truncate(MAX_SOURCES);
         let below = |name| vec![OWN.into(), RECEIVED.into(), name];
         names.into_iter().map(|name| Place { dot_hg: dot_hg.clone(), below: below(name) }).collect()
     }

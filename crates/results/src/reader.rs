@@ -135,6 +135,21 @@ impl Reader {
     /// The records of a changeset; [`Node::NULL`] for those about the log itself.
     pub fn find(&self, node: &Node) -> Result<Found, Error> {
         let mut found = Found { damage: self.damage.clone(), ..Found::default() };
+        let (offsets, rest, without_index) = self.offsets(node)?;
+        found.without_index = without_index;
+        for offset in &offsets[offsets.len().saturating_sub(MAX_FOUND)..] {
+            self.pick(*offset, node, &mut found)?;
+        }
+        found.damage.extend_from_slice(&rest.damage);
+        Ok(found)
+    }
+
+    /// Where records of a changeset lie, and perhaps of others that start alike, ascending; what was
+    /// read for it beside the index, and why that could not be used.
+    pub(crate) fn offsets(
+        &self,
+        node: &Node,
+    ) -> Result<(Vec<u64>, &Memory, Option<&'static str>), Error> {
         let indexed = match &self.index {
             Ok(index) => match index.offsets(node, MAX_FOUND) {
                 Ok(Ok(offsets)) => Ok((offsets, index.covered())),
@@ -143,19 +158,12 @@ impl Reader {
             },
             Err(why) => Err(*why),
         };
-        let (mut offsets, rest) = match indexed {
-            Ok((offsets, covered)) => (offsets, self.memory(&self.tail, covered)?),
-            Err(why) => {
-                found.without_index = Some(why);
-                (Vec::new(), self.memory(&self.whole, HEADER_LEN)?)
-            }
+        let (mut offsets, rest, why) = match indexed {
+            Ok((offsets, covered)) => (offsets, self.memory(&self.tail, covered)?, None),
+            Err(why) => (Vec::new(), self.memory(&self.whole, HEADER_LEN)?, Some(why)),
         };
         offsets.extend(rest.offsets(node));
-        for offset in &offsets[offsets.len().saturating_sub(MAX_FOUND)..] {
-            self.pick(*offset, node, &mut found)?;
-        }
-        found.damage.extend_from_slice(&rest.damage);
-        Ok(found)
+        Ok((offsets, rest, why))
     }
 
     fn memory<'r>(&'r self, cell: &'r OnceCell<Memory>, from: u64) -> Result<&'r Memory, Error> {

@@ -118,7 +118,13 @@ impl Writer {
     }
 
     fn raw(&self, id: RecordId, entry: &Entry) -> Result<Raw, Error> {
-        Raw::of(id, entry).map_err(io::Error::other).at("encode a record for", &self.path)
+        let raw = Raw::of(id, entry).map_err(io::Error::other);
+        let raw = raw.and_then(|raw| match raw.payload.len() <= frame::MAX_PAYLOAD {
+            true => Ok(raw),
+            // Nobody could read it.
+            false => Err(io::Error::other("it is too large")),
+        });
+        raw.at("encode a record for", &self.path)
     }
 
     /// What was damaged when the log was opened. What is below is served without it.

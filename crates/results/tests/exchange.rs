@@ -9,7 +9,7 @@ use std::io::Cursor;
 
 use hgci_core::Node;
 use hgci_core::result::{Entry, Origin};
-use hgci_results::exchange::{Sending, Staged, Taken, received_from, take_in};
+use hgci_results::exchange::{Cookie, Sending, Staged, Taken, received_from, take_in};
 use hgci_results::{Error, Place, Reader, Writer};
 use proptest::prelude::*;
 use support::{Repository, all, build, entries, job, node, open, origin, reader, stream};
@@ -20,20 +20,23 @@ const URL: &str = "https://hg.example.org/widgets";
 struct Server {
     logs: Vec<Place>,
     hidden: HashSet<Node>,
+    /// Changesets that come with the pull.
+    coming: Vec<Node>,
     limit: u64,
 }
 
 impl Server {
     fn of(repository: &Repository) -> Server {
         let logs = vec![repository.place.clone()];
-        Server { logs, hidden: HashSet::new(), limit: u64::MAX }
+        Server { logs, hidden: HashSet::new(), coming: Vec::new(), limit: u64::MAX }
     }
 
     /// The whole answer, and whether the puller knew it all.
     fn send(&self, cookie: &str) -> (Vec<u8>, bool) {
         // Anything that is another one whenever the set is.
         let view = self.hidden.iter().map(|node| u64::from(node.0[0]) + 1).sum();
-        let mut sending = Sending::new(&self.logs, cookie.as_bytes(), view, self.limit);
+        let mut sending =
+            Sending::new(&self.logs, cookie.as_bytes(), view, &self.coming, self.limit);
         let mut answer = Vec::new();
         let visible = |nodes: &[Node]| -> Result<Vec<bool>, Error> {
             Ok(nodes.iter().map(|node| !self.hidden.contains(node)).collect())
@@ -174,6 +177,78 @@ fn what_may_not_be_seen_comes_when_it_may() {
     let theirs: HashSet<String> =
         all(&reader(&repository)).iter().map(|e| format!("{e:?}")).collect();
     assert_eq!(mine, theirs);
+}
+
+#[test]
+fn what_became_visible_comes_in_the_end_however_little_a_pull_may_bring() {
+    let (repository, client) = (Repository::new(), Client::new());
+    open(&repository).append(&(0..60).map(|n| job(n, 0)).collect::<Vec<_>>()).unwrap();
+    let mut server = Server::of(&repository);
+    server.hidden = (0..60).filter(|n| n % 3 > 0).map(node).collect();
+    client.pull(&server);
+    assert_eq!(client.entries().len(), 21);
+    server.hidden.clear();
+    server.limit = 1;
+    let mut pulls = 1;
+    while client.pull(&server).0.more {
+        pulls += 1;
+        // What is hidden meanwhile does not get lost either.
+        server.hidden = if pulls == 2 { [node(1)].into() } else { HashSet::new() };
+        assert!(pulls < 100);
+    }
+    server.hidden.clear();
+    client.pull(&server);
+    assert_eq!(client.entries().len(), 61);
+    assert!(server.send(&client.cookie()).1);
+}
+
+#[test]
+fn however_much_is_hidden_a_pull_costs_what_is_new() {
+    let (repository, client) = (Repository::new(), Client::new());
+    let mut writer = open(&repository);
+    for hidden in [400, 4000] {
+        writer.append(&(0..hidden * 2).map(|n| job(n, 0)).collect::<Vec<_>>()).unwrap();
+        let mut server = Server::of(&repository);
+        server.hidden = (0..hidden).map(|n| node(n * 2)).collect();
+        client.pull(&server);
+        // Another one is hidden, and none is shown.
+        server.hidden.insert(node(1_000_001));
+        let (answer, _) = server.send(&client.cookie());
+        assert!(answer.len() < 8192, "{}", answer.len());
+        client.pull(&server);
+    }
+    let mine = client.entries().len();
+    let mut server = Server::of(&repository);
+    // What was hidden last is remembered; the rest comes with its changesets.
+    let newest = client.pull(&server).1.written;
+    assert!((500..4000).contains(&newest), "{newest}");
+    server.coming = (0..4000).map(|n| node(n * 2)).collect();
+    let (staged, taken) = client.pull(&server);
+    assert_eq!((staged.more, newest + taken.written), (false, 4000));
+    assert_eq!(client.entries().len(), mine + 4000);
+}
+
+#[test]
+fn what_was_withheld_and_is_damaged_since_holds_nothing_up() {
+    let (repository, client) = (Repository::new(), Client::new());
+    let mut writer = open(&repository);
+    writer.append(&[job(1, 0), job(2, 0), job(3, 0)]).unwrap();
+    let at = writer.end().offset;
+    writer.append(&[job(4, 0)]).unwrap();
+    drop(writer);
+    let mut server = Server::of(&repository);
+    server.hidden = [2, 4].map(node).into();
+    client.pull(&server);
+    let forged = Cookie::parse(client.cookie().as_bytes());
+    let mut bytes = std::fs::read(repository.place.log()).unwrap();
+    bytes[at as usize + 30] ^= 4;
+    std::fs::write(repository.place.log(), bytes).unwrap();
+    server.hidden.clear();
+    assert_eq!(client.pull(&server).1.written, 1);
+    assert!(server.send(&client.cookie()).1);
+    // The middle of a frame, as nobody but a forger has it.
+    let forged = forged.shifted(7).to_string();
+    assert!(!server.send(&forged).0.is_empty());
 }
 
 #[test]

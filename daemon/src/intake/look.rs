@@ -182,7 +182,7 @@ pub fn look(
         looked.again = planner.again(push.clone(), lost)?;
     }
     looked.left = !left.is_empty() || moves.is_some();
-    looked.marked = (difference.markers > 0 && moves.is_none()).then(|| old.mark.obsstore.clone());
+    looked.marked = (difference.remarked && moves.is_none()).then(|| old.mark.obsstore.clone());
     looked.ends = ends(reader, &left);
     let is_all = left.is_empty();
     let now = match seen {

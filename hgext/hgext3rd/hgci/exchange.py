@@ -7,18 +7,19 @@
 The client says in the request for the bundle what it has of the server's logs, so
 it costs no round trip, and the server answers with what is new. It is advisory:
 whatever is wrong with it is told, and the pull goes on. What came lies in a file
-until the transaction of the pull is closed; without new results there is none.
+until the transaction of the pull is closed, where there is one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
 
 from mercurial import encoding, error, exchange, exthelper, wireprototypes
 from mercurial.i18n import _
-from mercurial.utils import stringutil, urlutil
+from mercurial.utils import hashutil, stringutil, urlutil
 
 from . import compat, native
 
@@ -28,6 +29,12 @@ PART = b'hgci-results'
 
 # The most that a server sends with one pull, whatever the client allows.
 MAXLIMIT = 1 << 30
+
+# As in crates/results/src/exchange/cookie.rs. Over http it is sent as headers.
+MAXCOOKIE = 24 * 1024
+
+# Of so many changesets that come with a pull older results are looked for.
+MAXCOMING = 100000
 
 
 def sourceof(url):
@@ -50,35 +57,72 @@ def wanted(ui):
 
 
 def limit(ui):
-    return ui.configbytes(b'hgci', b'exchange-limit')
+    return max(0, ui.configbytes(b'hgci', b'exchange-limit'))
 
 
 # The server
 
 
-def sending(repo, cookie, most):
-    """an iterator over what is sent to who had ``cookie``, nothing where it is known"""
+def sending(repo, cookie, most, coming=()):
+    """an iterator over what is sent to who had ``cookie`` and gets the changesets
+    ``coming``, nothing where it is known"""
+    if not isplain(repo):
+        return None
     changelog = repo.changelog
     hasnode = changelog.hasnode
 
     def visible(nodes):
         return [hasnode(node) for node in nodes]
 
-    # Numbers of revisions mean something here as long as nothing else changes.
-    view = hash((len(changelog), changelog.filteredrevs)) & 0xFFFFFFFFFFFFFFFF
-    pieces = native.Sending(repo.root, cookie, view, most, visible)
+    pieces = native.Sending(
+        repo.root,
+        cookie,
+        viewof(repo),
+        b''.join(itertools.islice(coming, MAXCOMING)),
+        most,
+        defaultsource(repo.ui),
+        visible,
+    )
     first = next(pieces, None)
     if first is None or pieces.nothing_new:
         return None
     return itertools.chain([first], pieces)
 
 
-def addpart(bundler, repo, source, bundlecaps=None, b2caps=None, hgci=None, **kwargs):
+def isplain(repo):
+    """whether ``repo`` is what lies at its root, and not a bundle on top of it"""
+    return repo.url().startswith(b'file:')
+
+
+def viewof(repo):
+    """a number that is another one when other changesets can be seen"""
+    node = repo.unfiltered().changelog.node
+    seen = hashutil.sha1(repo.changelog.tip())
+    for rev in sorted(repo.changelog.filteredrevs):
+        seen.update(node(rev))
+    return int.from_bytes(seen.digest()[:8], 'big')
+
+
+def addpart(
+    bundler,
+    repo,
+    source,
+    bundlecaps=None,
+    b2caps=None,
+    hgci=None,
+    heads=None,
+    common=None,
+    **kwargs,
+):
     if hgci is None or PART not in (b2caps or ()):
         return
     try:
         most, cookie = hgci.split(b' ')
-        pieces = sending(repo, cookie, min(int(most), MAXLIMIT))
+        coming = ()
+        if cookie != b'-':
+            # What is known of them may have been withheld, if they were secret.
+            coming = exchange._computeoutgoing(repo, heads, common).missing
+        pieces = sending(repo, cookie, max(0, min(int(most), MAXLIMIT)), coming)
     except (ValueError, OverflowError, OSError) as exc:
         complain(repo.ui, exc)
         return
@@ -109,13 +153,18 @@ def prepare(orig, pullop, kwargs):
     repo = pullop.repo
     if PART not in pullop.remotebundle2caps or not wanted(repo.ui):
         return
+    other = pullop.remote.local()
+    if other and (not isplain(other) or other.sharedpath == repo.sharedpath):
+        return
     source = sourceof(pullop.remote.url())
     try:
         cookie = native.cookie_for(repo.root, source)
     except OSError as exc:
         repo.ui.debug(b'ci: %s\n' % stringutil.forcebytestr(exc))
         return
-    kwargs[b'hgci'] = b'%d %s' % (limit(repo.ui), cookie or b'-')
+    if cookie is None or len(cookie) > MAXCOOKIE:
+        cookie = b'-'
+    kwargs[b'hgci'] = b'%d %s' % (limit(repo.ui), cookie)
     # Nobody but who was asked may bring results.
     repo.unfiltered().__dict__['_hgcisource'] = source
 
@@ -131,36 +180,29 @@ def pullbundle2(orig, pullop):
 def handlepart(op, part):
     source = op.repo.unfiltered().__dict__.pop('_hgcisource', None)
     if source is not None:
-        receive(op.repo, source, iter(lambda: part.read(65536), b''), op.gettransaction)
+        pieces = iter(lambda: part.read(65536), b'')
+        receive(op.repo, source, pieces, op.repo.currenttransaction())
 
 
-def receive(repo, source, pieces, gettransaction):
-    """see to it that what came from ``source`` is taken in
+def receive(repo, source, pieces, tr):
+    """see to it that what came from ``source`` is taken in: when ``tr`` is closed, or
+    at once without one, for results are no reason for the hooks of a transaction
 
-    ``gettransaction`` is called where there is anything to take in, and what came is
-    taken in when that transaction is closed.
+    Nothing that goes wrong here fails a pull.
     """
     ui = repo.ui
-    most = limit(ui) + (1 << 20)
-    # Closed, and so removed, when nobody needs it any more.
-    received = tempfile.NamedTemporaryFile(prefix='hgci-')  # noqa: SIM115
-    for piece in pieces:
-        most -= len(piece)
-        if most < 0:
-            ui.warn(_(b'ci: the server sent more results than it may\n'))
-            return
-        received.write(piece)
-    received.flush()
-    path = os.fsencode(received.name)
     try:
-        records, _cookie, more = native.staged(path)
-    except ValueError as exc:
-        text = stringutil.forcebytestr(exc)
+        received = staged(ui, pieces)
+    except (OSError, ValueError) as exc:
+        text = encoding.strtolocal(str(exc))
         ui.warn(_(b'ci: no results were received: %s\n') % text)
         return
+    if received is None:
+        return
+    file, path, more = received
 
     def takein(tr=None):
-        with received:
+        with file:
             try:
                 new, _known = native.take_in(repo.root, source, path)
             except (OSError, ValueError) as exc:
@@ -172,10 +214,34 @@ def receive(repo, source, pieces, gettransaction):
         if more:
             ui.status(_(b'ci: there are more results, for the next pull\n'))
 
-    if records:
-        gettransaction().addpostclose(PART, takein)
+    if tr is not None:
+        tr.addpostclose(PART, takein)
     else:
         takein()
+
+
+def staged(ui, pieces):
+    """a file with what came, its path, and whether there is more; None where it is more
+    than it may be"""
+    most = limit(ui) + (1 << 20)
+    # Closed, and so removed, when nobody needs it any more.
+    file = tempfile.NamedTemporaryFile(prefix='hgci-')  # noqa: SIM115
+    try:
+        for piece in pieces:
+            most -= len(piece)
+            if most < 0:
+                ui.warn(_(b'ci: the server sent more results than it may\n'))
+                file.close()
+                return None
+            file.write(piece)
+        file.flush()
+        path = os.fsencode(file.name)
+        _records, _cookie, more = native.staged(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    return file, path, more
 
 
 def setup(ui):
@@ -200,8 +266,8 @@ def clone(orig, ui, *args, **kwargs):
                 served = src.filtered(src.ui.config(b'server', b'view'))
                 pieces = sending(served, b'-', limit(dest.ui))
                 if pieces is not None:
-                    with dest.lock(), dest.transaction(b'ci-results') as tr:
-                        receive(dest, source, pieces, lambda: tr)
-        except (OSError, error.LockError) as exc:
+                    with dest.lock():
+                        receive(dest, source, pieces, None)
+        except (OSError, ValueError, error.LockError) as exc:
             dest.ui.debug(b'ci: %s\n' % stringutil.forcebytestr(exc))
     return peers

@@ -11,6 +11,7 @@ same disk has no wire: then the server's function runs in this process.
 
 from __future__ import annotations
 
+import functools
 import json
 
 from mercurial import (
@@ -169,7 +170,7 @@ def servestatus(repo, proto, nodes, others):
             raise ValueError
     except ValueError:
         return wireprototypes.ooberror(b'hgci-status: bad arguments')
-    found = statuses(repo, wanted, seen, wait)
+    found = statuses(repo, wanted, seen, patience(proto, wait))
     return wireprototypes.bytesresponse(found.encode(wanted))
 
 
@@ -177,12 +178,12 @@ def servelog(repo, proto, node, job, others):
     try:
         wanted = compat.bin(node)
         number = {key: int(others[key]) for key in others}
-        numbers = [number.get(key, 0) for key in (b'offset', b'wait')]
+        offset, wait = (number.get(key, 0) for key in (b'offset', b'wait'))
         attempt = number.get(b'attempt')
-        if len(wanted) != 20 or min([attempt or 0, *numbers]) < 0:
+        if len(wanted) != 20 or min(attempt or 0, offset, wait) < 0:
             raise ValueError
         name = job.decode('utf-8')
-        part = readlog(repo, wanted, name, attempt, *numbers)
+        part = readlog(repo, wanted, name, attempt, offset, patience(proto, wait))
     except (ValueError, OverflowError):
         part = nolog(b'hgci-log: bad arguments')
     return wireprototypes.bytesresponse(part)
@@ -200,6 +201,21 @@ def serveask(repo, proto, what, node, jobs, id):
     return wireprototypes.bytesresponse(answer)
 
 
+def batch(orig, repo, proto, *args):
+    """a batch of commands: none of them waits, or one request could hold a server for
+    as long as it likes"""
+    proto.hgcibatch = True
+    try:
+        return orig(repo, proto, *args)
+    finally:
+        proto.hgcibatch = False
+
+
+def patience(proto, wait):
+    """how long a command may wait that was asked to for ``wait`` milliseconds"""
+    return 0 if getattr(proto, 'hgcibatch', False) else min(wait, MAXWAIT)
+
+
 def capabilities(orig, repo, proto):
     return [*orig(repo, proto), CAPABILITY]
 
@@ -207,6 +223,8 @@ def capabilities(orig, repo, proto):
 def setup(ui):
     """called when hg loads what answers wire commands"""
     extensions.wrapfunction(wireprotov1server, '_capabilities', capabilities)
+    entry = wireprotov1server.commands[b'batch']
+    entry.func = functools.partial(batch, entry.func)
     register = wireprotov1server.wireprotocommand
     register(b'hgci-status', b'nodes *', permission=b'pull')(servestatus)
     register(b'hgci-log', b'node job *', permission=b'pull')(servelog)

@@ -197,3 +197,23 @@ fn what_becomes_of_changesets_is_told_by_new_markers_alone() {
     let secret = fates(&repository, &before, &[nodes[6]]);
     assert_eq!(secret, [(nodes[6], Fate { successors: vec![], pruned: false })]);
 }
+
+#[test]
+fn as_many_markers_as_before_may_be_others() {
+    let mut hg = Hg::new();
+    hg.run("", &["init", "r"]);
+    hg.run("r", &["debugbuilddag", "+5"]);
+    let repository = hg.repository("r");
+    let nodes = hg.nodes("r");
+    hg.run("r", &["debugobsolete", &nodes[4].to_string()]);
+    let mut keeper = Keeper::adopt(&repository);
+    assert!(!keeper.look(&repository).0.remarked);
+    hg.run("r", &["debugobsolete", "--delete", "0"]);
+    hg.run("r", &["debugobsolete", &nodes[3].to_string()]);
+    let before = keeper.mark.clone();
+    let (difference, _) = keeper.look(&repository);
+    assert_eq!((difference.markers, difference.remarked), (0, true));
+    let told = fates(&repository, &before, &nodes);
+    assert_eq!(told.iter().map(|(node, _)| *node).collect::<Vec<_>>(), [nodes[3]]);
+    assert!(!keeper.look(&repository).0.remarked);
+}

@@ -8,6 +8,7 @@ use hgci_core::Node;
 use hgci_core::result::Origin;
 
 use crate::error::{At, Error};
+use crate::frame::MAX_PAYLOAD;
 use crate::index;
 use crate::place::Place;
 use crate::record::{RecordId, decode, is_origin};
@@ -119,7 +120,9 @@ impl Group {
     }
 
     fn add(&mut self, writer: &mut Writer, raw: Raw) -> Result<(), Error> {
-        let Some(node) = raw.node().filter(|_| decode(raw.kind, &raw.payload).is_ok()) else {
+        let makes_sense =
+            raw.payload.len() <= MAX_PAYLOAD && decode(raw.kind, &raw.payload).is_ok();
+        let Some(node) = raw.node().filter(|_| makes_sense) else {
             self.taken.dropped += 1;
             return Ok(());
         };

@@ -8,10 +8,10 @@ use crate::header::Mark;
 use crate::place::Place;
 use crate::reader::Reader;
 use crate::record::{RecordId, is_origin};
-use crate::scan::Scan;
+use crate::scan::{Piece, Scan, Window};
 use crate::writer::Raw;
 
-use super::cookie::{Cookie, Seen};
+use super::cookie::{Cookie, Seen, in_order};
 use super::stream;
 
 /// About how many bytes are read from a log, and sent, at a time.
@@ -21,6 +21,8 @@ const PIECE: u64 = 128 * 1024;
 pub struct Sending {
     had: Cookie,
     now: Cookie,
+    /// What was sent, and what is left.
+    seen: Vec<Seen>,
     left: Vec<Log>,
     /// How many bytes may still be sent.
     room: u64,
@@ -31,39 +33,43 @@ pub struct Sending {
 /// A log that is being sent.
 struct Log {
     reader: Reader,
+    view: u64,
     seen: Seen,
-    /// What was withheld earlier and is still to be looked at, the last first.
+    /// Where records below the mark lie that the puller may not have, the last first.
     again: Vec<(u64, u64)>,
-    /// Where records are that were withheld again.
-    kept: Vec<(u64, u64)>,
     /// The origin that was sent last, and the one of what is read now.
     told: Option<RecordId>,
     origin: Option<Raw>,
 }
 
+/// A record, and where it begins and ends.
+type Placed = (Raw, u64, u64);
+
 impl Sending {
     /// Prepares to send the logs at `places` to whom had `cookie`. `view` stands for the set of
-    /// changesets that he may see: while it is the same, what was withheld stays so. After about
+    /// changesets that he may see: while it is the same, what was withheld stays so. `coming` are
+    /// changesets that he gets now: what is known of them may have been withheld. After about
     /// `limit` bytes the rest waits for the next pull. A log that cannot be read is left out.
-    pub fn new(places: &[Place], cookie: &[u8], view: u64, limit: u64) -> Sending {
+    pub fn new(places: &[Place], cookie: &[u8], view: u64, coming: &[Node], limit: u64) -> Sending {
         let had = Cookie::parse(cookie);
         let readers = places.iter().filter_map(|place| Reader::open(place).ok().flatten());
-        let same_view = view == had.view;
         let logs = readers.map(|reader| {
-            let start = Mark::start(reader.end().log);
-            let known = had.of(start.log).filter(|seen| reader.since(&seen.mark).is_ok());
-            let mut seen = known.cloned().unwrap_or(Seen { mark: start, withheld: Vec::new() });
-            let mut again = Vec::new();
-            if !same_view {
-                again = std::mem::take(&mut seen.withheld);
-                again.reverse();
-            }
-            Log { reader, seen, again, kept: Vec::new(), told: None, origin: None }
+            let log = reader.end().log;
+            let known = had.of(log).filter(|seen| reader.since(&seen.mark).is_ok());
+            let mut seen = known.cloned().unwrap_or_else(|| Seen::nothing(log));
+            let mut again = match seen.view == Some(view) {
+                true => Vec::new(),
+                false => std::mem::take(&mut seen.withheld),
+            };
+            again.extend(places_of(&reader, coming, seen.mark.offset));
+            let mut again = in_order(again);
+            again.reverse();
+            Log { reader, view, seen, again, told: None, origin: None }
         });
         let mut left: Vec<Log> = logs.collect();
         left.reverse();
-        let now = Cookie { view, logs: Vec::new() };
-        Sending { had, now, left, room: limit, cut: false, done: false }
+        let (now, seen) = (Cookie::default(), Vec::new());
+        Sending { had, now, seen, left, room: limit, cut: false, done: false }
     }
 
     /// The next piece of the stream; `None` behind the last. `visible` says which changesets the
@@ -82,11 +88,12 @@ impl Sending {
                 return Ok(Some(out));
             }
             self.cut |= !log.is_done();
-            self.now.logs.extend(self.left.pop().map(Log::seen));
+            self.seen.extend(self.left.pop().map(Log::seen));
         }
         if std::mem::replace(&mut self.done, true) {
             return Ok(None);
         }
+        self.now = Cookie::of_logs(std::mem::take(&mut self.seen));
         stream::write_end(&mut out, &self.now.to_string(), self.cut);
         Ok(Some(out))
     }
@@ -97,20 +104,33 @@ impl Sending {
     }
 }
 
+/// Where a log has something of these changesets below `end`. What cannot be looked up is not sent.
+fn places_of(reader: &Reader, nodes: &[Node], end: u64) -> Vec<(u64, u64)> {
+    if end <= Mark::start(reader.end().log).offset {
+        return Vec::new();
+    }
+    let offsets = nodes.iter().filter_map(|node| Some(reader.offsets(node).ok()?.0));
+    // A frame is read from its first byte on, wherever it ends.
+    offsets.flatten().filter(|at| *at < end).map(|at| (at, at + 1)).collect()
+}
+
 impl Log {
     fn is_done(&self) -> bool {
         self.again.is_empty() && self.seen.mark.offset >= self.reader.end().offset
     }
 
     /// Up to where the puller has this log, when it is sent no further.
-    fn seen(mut self) -> Seen {
-        let rest = self.again.iter().rev().copied();
-        let mut ranges: Vec<(u64, u64)> = self.kept.iter().copied().chain(rest).collect();
-        ranges.append(&mut self.seen.withheld);
-        for (start, end) in ranges {
-            self.seen.withhold(start, end);
+    fn seen(self) -> Seen {
+        let Log { mut seen, again, view, .. } = self;
+        // What was not looked at is looked at next time, whatever can be seen then.
+        seen.view = again.is_empty().then_some(view);
+        seen.withheld.extend(again);
+        seen.withheld = in_order(seen.withheld);
+        if seen.withheld.is_empty() {
+            // Whatever can be seen, nothing comes of it.
+            seen.view = None;
         }
-        self.seen
+        seen
     }
 
     /// Sends a piece. False when there is no more.
@@ -119,65 +139,70 @@ impl Log {
         out: &mut Vec<u8>,
         visible: &mut impl FnMut(&[Node]) -> Result<Vec<bool>, E>,
     ) -> Result<bool, E> {
-        if let Some((start, end)) = self.again.pop() {
-            let stop = end.min(start + PIECE);
-            self.origin = None;
-            let mut kept = std::mem::take(&mut self.kept);
-            let at = self.send(start, stop, out, visible, |start, end| match kept.last_mut() {
-                Some(last) if last.1 == start => last.1 = end,
-                _ => kept.push((start, end)),
-            })?;
-            self.kept = kept;
-            if at.offset < end {
-                self.again.push((at.offset, end));
-            }
+        if !self.again.is_empty() {
+            let records = self.read_again()?;
+            self.send(records, true, out, visible)?;
             return Ok(true);
         }
         let (start, end) = (self.seen.mark.offset, self.reader.end().offset);
         if start >= end {
             return Ok(false);
         }
-        let mut seen = self.seen.clone();
-        let at = self.send(start, end.min(start + PIECE), out, visible, |start, end| {
-            seen.withhold(start, end);
-        })?;
-        seen.mark = at;
+        let records = self.read_on(end.min(start.saturating_add(PIECE)))?;
+        self.send(records, false, out, visible)?;
         // Nothing but damage up to the end: it is looked at again next time.
-        let stuck = at.offset == start;
-        self.seen = seen;
-        Ok(!stuck)
+        Ok(self.seen.mark.offset > start)
     }
 
-    /// Sends what may be seen of the records that begin in a part of the log, and calls `withhold`
-    /// for the others. Returns the end of the last one.
-    fn send<E: From<Error>>(
-        &mut self,
-        start: u64,
-        stop: u64,
-        out: &mut Vec<u8>,
-        visible: &mut impl FnMut(&[Node]) -> Result<Vec<bool>, E>,
-        mut withhold: impl FnMut(u64, u64),
-    ) -> Result<Mark, E> {
+    /// Reads what may have been withheld, about a piece of it. What cannot be read any more is lost.
+    fn read_again(&mut self) -> Result<Vec<Placed>, Error> {
         let mut records = Vec::new();
-        let mut at = Mark { offset: start, ..self.seen.mark };
-        let mut scan =
-            Scan::new(&self.reader.file, &self.reader.path, start, self.reader.end().offset);
-        while let Some(piece) = scan.next()? {
-            // A damaged place is passed over, and is no place to go on from.
-            if let Ok(frame) = &piece.frame {
-                let (id, kind) = (frame.id, (frame.kind, frame.version));
-                records.push((
-                    Raw { id, kind, payload: frame.payload.to_vec() },
-                    piece.offset,
-                    piece.end,
-                ));
-                at = Mark { offset: piece.end, chain: frame.chain, ..at };
+        let mut read = 0;
+        let Reader { file, path, .. } = &self.reader;
+        let mut window = Window::new(file, path, self.reader.end().offset);
+        while let Some((start, end)) = self.again.pop() {
+            let piece = window.frame(start)?;
+            let next = piece.end;
+            records.extend(placed(&piece));
+            if start < next && next < end {
+                self.again.push((next, end));
             }
-            if piece.end >= stop {
+            read += next - start;
+            if read >= PIECE {
                 break;
             }
         }
-        drop(scan);
+        Ok(records)
+    }
+
+    /// Reads on from the mark, which moves.
+    fn read_on(&mut self, stop: u64) -> Result<Vec<Placed>, Error> {
+        let mut records = Vec::new();
+        let Reader { file, path, .. } = &self.reader;
+        let mark = &mut self.seen.mark;
+        let mut scan = Scan::new(file, path, mark.offset, self.reader.end().offset);
+        while let Some(piece) = scan.next()? {
+            // A damaged place is passed over, and is no place to go on from.
+            if let Ok(frame) = &piece.frame {
+                *mark = Mark { offset: piece.end, chain: frame.chain, ..*mark };
+            }
+            records.extend(placed(&piece));
+            if piece.end >= stop && !records.is_empty() {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    /// Sends what may be seen of these records, and remembers where the others lie. `again`: they
+    /// do not follow each other.
+    fn send<E: From<Error>>(
+        &mut self,
+        records: Vec<Placed>,
+        again: bool,
+        out: &mut Vec<u8>,
+        visible: &mut impl FnMut(&[Node]) -> Result<Vec<bool>, E>,
+    ) -> Result<(), E> {
         let mut nodes: Vec<Node> = records.iter().filter_map(|(raw, ..)| raw.node()).collect();
         nodes.sort_unstable();
         nodes.dedup();
@@ -187,9 +212,14 @@ impl Log {
             Err(_) => false,
         };
         for (raw, offset, end) in records {
+            if again {
+                self.origin = None;
+            }
             match raw.node() {
                 Some(Node::NULL) if is_origin(raw.kind) => self.origin = Some(raw),
-                Some(node) if node != Node::NULL && !may_see(&node) => withhold(offset, end),
+                Some(node) if node != Node::NULL && !may_see(&node) => {
+                    self.seen.withhold(offset, end);
+                }
                 // What this program cannot attribute to a changeset, it cannot show to anybody.
                 None => {}
                 Some(_) => {
@@ -198,7 +228,10 @@ impl Log {
                 }
             }
         }
-        Ok(at)
+        if again {
+            self.origin = None;
+        }
+        Ok(())
     }
 
     /// Says where the record at `offset` comes from, unless that was said.
@@ -216,4 +249,10 @@ impl Log {
         }
         Ok(())
     }
+}
+
+fn placed(piece: &Piece<'_>) -> Option<Placed> {
+    let frame = piece.frame.as_ref().ok()?;
+    let (id, kind) = (frame.id, (frame.kind, frame.version));
+    Some((Raw { id, kind, payload: frame.payload.to_vec() }, piece.offset, piece.end))
 }
