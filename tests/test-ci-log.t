@@ -101,6 +101,17 @@ Attempts, changesets, jobs that are not there
   $ hg -R ssh ci-log nothing
   abort: no log of nothing of *: no log of this attempt (glob)
   [255]
+  $ for command in log run retry cancel; do
+  >     hg -R ssh ci-$command -r 'wdir()' slow; echo $?
+  > done
+  abort: working directory revision cannot be specified
+  10
+  abort: working directory revision cannot be specified
+  10
+  abort: working directory revision cannot be specified
+  10
+  abort: working directory revision cannot be specified
+  10
   $ hg -R ssh ci-log
   hg ci-log: invalid arguments
   hg ci-log [-f] [-r REV] [--attempt N] JOB

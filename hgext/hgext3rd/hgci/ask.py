@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 
-from mercurial import cmdutil, encoding, error, exthelper, logcmdutil, registrar
+from mercurial import cmdutil, encoding, error, exthelper, registrar
 from mercurial.i18n import _
 from mercurial.node import short
 
-from . import native, wire
+from . import native, revs, wire
 from .text import local, printable
 
 eh = exthelper.exthelper()
@@ -76,8 +76,7 @@ def ask(ui, repo, what, jobs, opts):
     # Named above, it would be loaded by each command, for hg names it too.
     import uuid
 
-    rev = opts['rev']
-    ctx = logcmdutil.revsingle(repo, rev) if rev else repo[b'.']
+    ctx = revs.changeset(repo, opts['rev'])
     names = [encoding.unifromlocal(job) for job in jobs]
     # The same request, however often it is sent.
     id = uuid.uuid4().hex

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 
-from mercurial import cmdutil, encoding, error, exthelper, logcmdutil, registrar
+from mercurial import cmdutil, encoding, error, exthelper, registrar
 from mercurial.i18n import _
 from mercurial.node import hex, short
 
-from . import hook, native, patience, wire
+from . import hook, native, patience, revs, wire
 from .text import printable
 
 eh = exthelper.exthelper()
@@ -54,8 +54,7 @@ def cilog(ui, repo, job, **opts):
 
     Returns 0 on success.
     """
-    rev = opts['rev']
-    ctx = logcmdutil.revsingle(repo, rev) if rev else repo[b'.']
+    ctx = revs.changeset(repo, opts['rev'])
     attempt = None
     if opts['attempt']:
         try:
