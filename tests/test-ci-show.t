@@ -66,6 +66,17 @@ The style
   \[log.changeset changeset.draft\|[0-9a-f]{12}\] \[ci.failed\|failed    \] change 1 \(alice\) (re)
   $ hg log -T ci -r 1 --config templates.ci='mine {rev}\n'
   mine 1
+  $ hg config templates
+  [1]
+  $ cat >> .hg/hgrc <<EOF
+  > [templates]
+  > ci = its own {rev}\n
+  > EOF
+  $ hg log -T ci -r 1
+  its own 1
+  $ hg -R . config templates
+  templates.ci=its own {rev}\n
+  $ rm .hg/hgrc
 
 Revsets
 

@@ -104,6 +104,5 @@ configtable = eh.configtable
 revsetpredicate = compat.revsets(eh.revsetpredicate)
 templatekeyword = eh.templatekeyword
 uisetup = eh.finaluisetup
-uipopulate = eh.finaluipopulate
 extsetup = eh.finalextsetup
 reposetup = eh.finalreposetup

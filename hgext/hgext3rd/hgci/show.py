@@ -9,12 +9,21 @@ All of it reads the logs on disk: the repository's own and those that pulls brou
 
 from __future__ import annotations
 
-from mercurial import encoding, error, exthelper, revsetlang, smartset, templateutil
+from mercurial import (
+    encoding,
+    error,
+    extensions,
+    exthelper,
+    formatter,
+    revsetlang,
+    smartset,
+    templateutil,
+)
 from mercurial.i18n import _
 from mercurial.node import hex
 from mercurial.utils import stringutil
 
-from . import exchange, native, status
+from . import compat, exchange, native, status
 from .text import link, local
 
 eh = exthelper.exthelper()
@@ -29,10 +38,19 @@ STYLE = (
 )
 
 
-@eh.uipopulate
-def uipopulate(ui):
-    if ui.config(b'templates', b'ci') is None:
-        ui.setconfig(b'templates', b'ci', STYLE, b'hgci')
+@eh.uisetup
+def uisetup(ui):
+    wrap = extensions.wrapfunction
+    compat.whenloaded(
+        formatter, lambda: wrap(formatter, 'lookuptemplate', lookuptemplate)
+    )
+
+
+def lookuptemplate(orig, ui, topic, tmpl):
+    # As an item of [templates] it would be listed, and hide that of a repository's hgrc.
+    if tmpl == b'ci' and not ui.config(b'templates', b'ci'):
+        tmpl = STYLE
+    return orig(ui, topic, tmpl)
 
 
 def statesof(repo):
