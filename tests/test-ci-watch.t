@@ -62,6 +62,31 @@ A changeset that never had CI is not waited for
   no CI known for * (glob)
   [3]
 
+What replaces another changeset has that one's state at the end, as without --watch
+
+  $ cat >> $HGRCPATH <<EOF
+  > [experimental]
+  > evolution = all
+  > EOF
+  $ hg clone -q ssh://user@dummy/server amended
+  $ cd amended
+  $ hg update -q
+  $ results .hg $node 3 passed build=passed
+  $ hg phase --force --draft .
+  $ hg commit -q --amend -m reworded
+  $ hg ci-status --watch
+  [0-9a-f]{12} passed build \(3.2s, carried over from [0-9a-f]{12}: the same files\) (re)
+  $ hg ci-status --watch --config ui.formatted=yes --color never
+  \x1b[J* passed (build 3, push 9, carried over from *: the same files) (glob) (esc)
+    passed  build  3.2s
+  $ echo more >> f
+  $ hg commit -q --amend -m changed
+  $ hg ci-status --watch
+  no CI known for * (glob)
+  [0-9a-f]{12} passed build \(3.2s, of its predecessor [0-9a-f]{12}\) (re)
+  [3]
+  $ cd ..
+
 In a pipe each change is a line. While pushes wait for their plan, one without a build is waited for
 
   $ watch() {

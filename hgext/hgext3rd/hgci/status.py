@@ -112,26 +112,29 @@ def cistatus(ui, repo, *revs, **opts):
         return watch.show(ui, repo, nodes, show)
 
     ret = 0
-    before = predecessors.inherited(ui, repo, nodes, known)
     with ui.formatter(b'ci-status', {b'template': template}) as fm:
-        for node in nodes:
-            build, old = known.build(node), before.get(node)
-            own = build is not None or (old is not None and old.same)
-            if not own:
-                ret = max(ret, UNKNOWN)
-                if fm.isplain():
-                    ui.warn(_(b'no CI known for %s\n') % short(node))
-            if old is not None:
-                build = dict(old.build, node=hex(node).decode('ascii'), old=old)
-            if build is None:
-                continue
-            if own:
-                ret = max(ret, build['exit_status'])
+        for node, build, status in outcomes(ui, repo, nodes, known):
+            ret = max(ret, status)
             if fm.isplain():
-                show(ui, fm, build)
-            else:
+                if status == UNKNOWN:
+                    ui.warn(_(b'no CI known for %s\n') % short(node))
+                if build is not None:
+                    show(ui, fm, build)
+            elif build is not None:
                 data(fm, repo, build)
     return ret
+
+
+def outcomes(ui, repo, nodes, known):
+    """of each of ``nodes`` the build that is shown, its own or a predecessor's, or None;
+    and the exit status"""
+    before = predecessors.inherited(ui, repo, nodes, known)
+    for node in nodes:
+        build, old = known.build(node), before.get(node)
+        own = build is not None or (old is not None and old.same)
+        if old is not None:
+            build = dict(old.build, node=hex(node).decode('ascii'), old=old)
+        yield node, build, build['exit_status'] if own else UNKNOWN
 
 
 def origin(build):

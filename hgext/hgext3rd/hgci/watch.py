@@ -76,6 +76,7 @@ def until_over(ui, repo, nodes):
 def show(ui, repo, nodes, form):
     """shows ``nodes`` until all has ended; returns the exit status"""
     in_place = form is status.table and encoding.environ.get(b'TERM') != b'dumb'
+    form = form if in_place else status.lines
     last = None
     with ui.formatter(b'ci-status', {b'template': b''}) as fm:
         view = Table(ui, fm) if in_place else Lines(ui, fm)
@@ -85,12 +86,14 @@ def show(ui, repo, nodes, form):
         finally:
             # Also where it was interrupted.
             view.end()
-    ret = 0
-    for node in nodes:
-        build = last.build(node)
-        if build is None:
-            ui.warn(_(b'no CI known for %s\n') % short(node))
-        ret = max(ret, build['exit_status'] if build else status.UNKNOWN)
+        ret = 0
+        for node, build, code in status.outcomes(ui, repo, nodes, last):
+            ret = max(ret, code)
+            if code == status.UNKNOWN:
+                ui.warn(_(b'no CI known for %s\n') % short(node))
+            # A predecessor's is not watched: its own would come in its place.
+            if build is not None and status.origin(build):
+                form(ui, fm, build)
     return ret
 
 
