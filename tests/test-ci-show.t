@@ -97,6 +97,13 @@ Revsets
   $ hg log -r 'not ci()' -T '{rev}\n'
   4
   $ hg log -r 'ci(passed, nobody)' -T '{rev}\n'
+  $ hg log -r 'ci(timed-in)'
+  hg: parse error: ci: there is no state 'timed-in'
+  (states are running, failed, errored, timed-out, cancelled, superseded, passed, skipped)
+  [10]
+  $ hg log -r 'ci(passed or failed)'
+  hg: parse error: ci requires a state
+  [10]
   $ hg log -r 'ci(broken)'
   hg: parse error: ci: there is no state 'broken'
   (states are running, failed, errored, timed-out, cancelled, superseded, passed, skipped)
@@ -124,16 +131,23 @@ Hidden changesets stay hidden
   0
   4
 
+A state with a hyphen needs no quotes
+
+  $ results .hg `node 3` 15 timed-out build=timed-out
+  $ hg log -r 'ci(timed-out) and ci("timed-out") and ci(timed-out, build)' -T '{rev}\n'
+  3
+  $ results .hg `node 3` 16 failed
+
 A long log is summed up in the cache, and goes on without it
 
-  $ results .hg `node 4` 15 failed `"$PYTHON" -c "for n in range(12000): print('job%d=passed' % n)"`
+  $ results .hg `node 4` 17 failed `"$PYTHON" -c "for n in range(12000): print('job%d=passed' % n)"`
   $ hg log -r 'ci(failed)' -T '{rev}\n' --hidden
   1
   3
   4
   $ ls .hg/cache/hgci*
   .hg/cache/hgci-hgci.states
-  $ results .hg `node 0` 16 failed build=failed
+  $ results .hg `node 0` 18 failed build=failed
   $ hg log -r 'ci(failed)' -T '{rev} {ci_state}\n' --hidden
   0 failed
   1 failed

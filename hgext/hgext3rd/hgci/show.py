@@ -112,6 +112,14 @@ def showurl(context, mapping):
     return link(build['url']) if build else b''
 
 
+def statename(x):
+    """the state that an argument of ci() names"""
+    # Without quotes timed-out is what is in timed and not in out.
+    if x[0] == b'difference' and [part[0] for part in x[1:]] == [b'symbol'] * 2:
+        return b'-'.join(revsetlang.getsymbol(part) for part in x[1:])
+    return revsetlang.getstring(x, _(b'ci requires a state'))
+
+
 @eh.revsetpredicate(b'ci([state[, job]])', safe=True)
 def revsetci(repo, subset, x):
     """Changesets with CI results: all of them, those whose build is in the state, or
@@ -123,8 +131,7 @@ def revsetci(repo, subset, x):
     args = revsetlang.getargs(x, 0, 2, _(b'ci takes a state and the name of a job'))
     state = job = None
     if args:
-        state = revsetlang.getstring(args[0], _(b'ci requires a state'))
-        state = encoding.unifromlocal(state)
+        state = encoding.unifromlocal(statename(args[0]))
     if len(args) > 1:
         job = revsetlang.getstring(args[1], _(b'ci requires the name of a job'))
         job = encoding.unifromlocal(job)
@@ -132,7 +139,7 @@ def revsetci(repo, subset, x):
         nodes = statesof(repo).select(state, job)
     except ValueError as exc:
         raise error.ParseError(
-            _(b'ci: there is no state %s') % stringutil.pprint(args[0][1]),
+            _(b'ci: there is no state %s') % stringutil.pprint(statename(args[0])),
             hint=_(b'states are %s') % stringutil.forcebytestr(exc),
         ) from exc
     getrev = repo.unfiltered().changelog.index.get_rev
