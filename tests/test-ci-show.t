@@ -26,10 +26,13 @@ Where nothing is known there is nothing, and no file is made
   [2]
 
   $ export HGCI_TEST_URL=https://ci.example.org/
-  $ results .hg `node 0` 10 passed build=passed 'style?=failed'
-  $ results .hg `node 1` 11 failed build=passed test:3.9=failed
-  $ results .hg `node 2` 12 - build=passed
-  $ results .hg `node 3` 13 failed
+  $ some() {
+  >     results .hg `node 0` 10 passed build=passed 'style?=failed'
+  >     results .hg `node 1` 11 failed build=passed test:3.9=failed
+  >     results .hg `node 2` 12 - build=passed
+  >     results .hg `node 3` 13 failed
+  > }
+  $ some
 
 Templates
 
@@ -48,11 +51,27 @@ Templates
     test:3.9 failed 1 2 here/1
   $ hg log -r 0 -T '{ci_jobs|json}\n'
   \[\{"attempt": 1, "duration": 3.21, "exit": 0, .*"name": "build", .*"state": "passed", "url": "https://ci.example.org/b/10/build"\}, .*\] (re)
+  $ hg log -r 0 -T '{ci_jobs|cbor}' | "$PYTHON" -c "
+  > import sys
+  > from mercurial.utils import cborutil
+  > [jobs] = cborutil.decodeall(sys.stdin.buffer.read())
+  > print([(job[b'name'], job[b'duration'], job[b'started'], job[b'exit']) for job in jobs])"
+  [(b'build', b'3.210', b'1763650000.500', 0), (b'style?', b'3.210', b'1763650000.500', 2)]
+  $ hg log -r 0 -T '{ci_jobs % "{name} {started} {date(started)} {started|hgdate}\n"}'
+  build 1763650000.5 Thu Nov 20 14:46:40 2025 +0000 1763650000 0
+  style? 1763650000.5 Thu Nov 20 14:46:40 2025 +0000 1763650000 0
   $ hg log -r 'ci()' -T '{ci_state|json}\n'
   "passed"
   "failed"
   "running"
   "failed"
+
+A URL of another kind leads nowhere
+
+  $ HGCI_TEST_URL='javascript:x/' results .hg `node 4` 14 passed build=passed
+  $ hg log -r 4 -T '[{ci_url}] {ci_jobs % "[{url}]"} {ci_jobs|json}\n' | sed 's/"attempt.*"url"/"url"/'
+  [] [] [{"url": null}]
+  $ rm -r .hg/hgci && some
 
 The style
 

@@ -95,6 +95,23 @@ JSON, templates
   0 passed: build=passed:0 style?=failed:2 
   1 failed: build=passed:0 test:3.9=failed:2 
   [1]
+  $ hg ci-status 0 -T '{jobs % "{name} {date(started)}\n"}'
+  build Thu Nov 20 14:46:40 2025 +0000
+  style? Thu Nov 20 14:46:40 2025 +0000
+  $ hg ci-status 0 -T '{jobs|json}\n' | grep -o '"started": [^,]*'
+  "started": 1763650000.5
+  "started": 1763650000.5
+  $ hg ci-status 0 -T cbor | "$PYTHON" -c "
+  > import sys
+  > from mercurial.utils import cborutil
+  > [item] = cborutil.decodeall(sys.stdin.buffer.read()[1:-1])
+  > print(item[b'jobs'][0][b'duration'], item[b'jobs'][0][b'started'])"
+  b'3.210' b'1763650000.500'
+  $ hg ci-status 0 -T pickle | "$PYTHON" -c "
+  > import pickle, sys
+  > sys.modules['hgext3rd'] = None
+  > print(pickle.load(sys.stdin.buffer)[0][b'jobs'][0][b'started'])"
+  1763650000.5
   $ hg ci-status 3 -T '{state}: {message}\n'
   failed: .hgci.toml:3:7: unknown key
   [1]
@@ -175,6 +192,17 @@ A log without index, one that is torn and one that is damaged: the rest is serve
   no CI known for * (glob)
   [3]
   $ rm -r .hg/hgci && mv ../saved .hg/hgci
+
+A URL that a browser does not only go to is not passed on
+
+  $ HGCI_TEST_URL='javascript:x/' results .hg `node 1` 17 passed build=passed
+  $ hg ci-status 1 -v
+  [0-9a-f]{12} passed build \(3.2s, here/1\) (re)
+  $ hg ci-status 1 -v --config ui.formatted=yes --color never
+  [0-9a-f]{12} passed \(build 17, push 9\) (re)
+    passed  build  3.2s  here/1
+  $ hg ci-status 1 -T '[{url}] {jobs % "[{url}]"} {jobs|json}\n' | sed 's/"attempt.*"url"/"url"/'
+  [] [] [{"url": null}]
 
 `hg ci` is hg's commit, so a word of ours after it is a slip, unless a file has that name
 

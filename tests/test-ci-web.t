@@ -376,6 +376,9 @@ With the daemon: what runs, and logs. Hostile names and bytes do nothing in a br
   </tr>
   </tbody>
   </table>
+  $ get json-ci/0 | grep -o '"url": [^,}]*'
+  "url": null
+  "url": null
   $ job='%3Cb%3E%26%22x'
   $ for style in paper gitweb monoblue spartan; do
   >     body "$style-ci/0/$job?attempt=1"; sed -n '/jobs<\/a>/,/<\/pre>/p' body

@@ -14,7 +14,7 @@ from mercurial.i18n import _
 from mercurial.node import short
 
 from . import native, revs, wire
-from .text import local, printable
+from .text import link, local, printable
 
 eh = exthelper.exthelper()
 
@@ -131,5 +131,5 @@ def show(ui, what, ctx, done, opts):
         fm.data(jobs=jobs)
         if done.by:
             fm.data(by=local(done.by))
-        if done.url:
-            fm.write(b'url', b'%s\n', printable(done.url))
+        if link(done.url):
+            fm.write(b'url', b'%s\n', link(done.url))

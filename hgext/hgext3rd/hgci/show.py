@@ -17,13 +17,12 @@ from mercurial import (
     formatter,
     revsetlang,
     smartset,
-    templateutil,
 )
 from mercurial.i18n import _
 from mercurial.node import hex
 from mercurial.utils import stringutil
 
-from . import compat, exchange, native, status
+from . import compat, exchange, fields, native
 from .text import link, local
 
 eh = exthelper.exthelper()
@@ -98,11 +97,8 @@ def showjobs(context, mapping):
     """List of dicts. Jobs of the changeset's CI build, with ``name``, ``state``,
     ``attempt``, ``exit``, ``duration``, ``started``, ``pool``, ``host``, ``url``."""
     build = buildof(context, mapping)
-    jobs = [status.fields(job) for job in build['jobs']] if build else []
-    mappings = [
-        {name.encode('ascii'): value for name, value in job.items()} for job in jobs
-    ]
-    return templateutil.mappinglist(mappings, tmpl=b'{name} {state}', sep=b', ')
+    jobs = [fields.ofjob(job) for job in build['jobs']] if build else []
+    return fields.Jobs(jobs, tmpl=b'{name} {state}', sep=b', ')
 
 
 @eh.templatekeyword(b'ci_url', requires={b'repo', b'ctx', b'cache'})

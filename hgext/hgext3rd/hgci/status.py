@@ -24,12 +24,15 @@ from mercurial import (
 from mercurial.i18n import _
 from mercurial.node import bin, hex, short
 
-from . import exchange, hook, native, predecessors, watch, wire
-from .text import local, printable
+from . import exchange, fields, hook, native, predecessors, watch, wire
+from .text import link, local, printable
 
 eh = exthelper.exthelper()
 
 UNKNOWN = 3
+
+# What there are numbers of.
+TESTS = (b'passed', b'failed', b'skipped')
 
 
 @eh.command(
@@ -186,43 +189,20 @@ def data(fm, repo, build):
     )
     if build['message']:
         fm.data(message=local(build['message']))
-    if build['url']:
-        fm.data(url=local(build['url']))
+    if link(build['url']):
+        fm.data(url=link(build['url']))
     old = build.get('old')
     if old is not None:
         fm.data(predecessor=hex(old.node), carried=old.same)
-    nested = fm.nested(b'jobs', tmpl=b'{name} {state}\n')
+    jobs = []
     for job in build['jobs']:
-        nested.startitem()
-        items = fields(job)
-        # Mercurial's CBOR knows no fractions.
-        if isinstance(fm, formatter.cborformatter):
-            for name in ('duration', 'started'):
-                if items[name] is not None:
-                    items[name] = b'%.3f' % items[name]
-        nested.data(**items)
         tests = job['tests']
         if tests is not None:
-            names = (b'passed', b'failed', b'skipped')
-            tests = nested.formatdict(dict(zip(names, tests)))
-        nested.data(tests=tests)
-    nested.end()
-
-
-def fields(job):
-    """what templates see of a job, but for its tests"""
-    items = {
-        name: local(value) if isinstance(value, str) else value
-        for name, value in job.items()
-        if name != 'tests'
-    }
-    # Said only where there is something to say.
-    for name in ('signal', 'why'):
-        if items[name] is None:
-            del items[name]
-    if not items['allow-failure']:
-        del items['allow-failure']
-    return items
+            tests = fm.formatdict(dict(zip(TESTS, tests)))
+        jobs.append({**fields.ofjob(job), b'tests': tests})
+    if isinstance(fm, formatter.templateformatter):
+        jobs = fields.Jobs(jobs, tmpl=b'{name} {state}\n')
+    fm.data(jobs=jobs)
 
 
 def details(ui, job):
@@ -246,8 +226,8 @@ def details(ui, job):
     if ui.verbose:
         if job['host']:
             words.append(printable(job['host']))
-        if job['url']:
-            words.append(printable(job['url']))
+        if link(job['url']):
+            words.append(link(job['url']))
     return words
 
 
@@ -301,8 +281,8 @@ def table(ui, fm, build):
         fm.plain(b' (%s)\n' % b', '.join(words))
         if build['message']:
             fm.plain(b'  %s\n' % printable(build['message']))
-        if build['url'] and ui.verbose:
-            fm.plain(b'  %s\n' % printable(build['url']))
+        if link(build['url']) and ui.verbose:
+            fm.plain(b'  %s\n' % link(build['url']))
     names = [printable(job['name']) for job in build['jobs']]
     width = max([encoding.colwidth(name) for name in names], default=0)
     states = max([len(job['state']) for job in build['jobs']], default=0)

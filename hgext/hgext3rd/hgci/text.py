@@ -24,8 +24,14 @@ def printable(text):
     return encoding.unitolocal(text.translate(CONTROLS))
 
 
-def link(url):
-    """``url`` if it is one that a browser only goes to: anybody may have written it"""
+def weburl(url):
+    """``url`` as text if it is one that a browser only goes to, else None: anybody may
+    have written it"""
     if url and url.startswith(('https://', 'http://')):
-        return printable(url)
-    return b''
+        return url.translate(CONTROLS)
+    return None
+
+
+def link(url):
+    """the same in the local encoding, else empty"""
+    return local(weburl(url) or '')

@@ -20,7 +20,7 @@ from mercurial import pycompat, templatefilters, templateutil, util
 from mercurial.i18n import _
 
 from . import native, status, wire
-from .text import link, local, printable
+from .text import link, local, printable, weburl
 
 urlreq = util.urlreq
 
@@ -144,7 +144,7 @@ def jobmapping(ui, job):
 
 def asjson(found):
     """a build as `hg ci-status -T json` has it"""
-    names = (b'passed', b'failed', b'skipped')
+    found = {**found, 'url': weburl(found['url'])}
     said = ('node', 'state', 'build', 'push', 'source')
     item = {name: found[name] for name in said}
     item.update({name: found[name] for name in ('message', 'url') if found[name]})
@@ -153,7 +153,8 @@ def asjson(found):
         rare = ('signal', 'why', 'allow-failure')
         job = {name: job[name] for name in job if job[name] or name not in rare}
         if job['tests'] is not None:
-            job['tests'] = dict(zip(names, job['tests']))
+            job['tests'] = dict(zip(status.TESTS, job['tests']))
+        job['url'] = weburl(job['url'])
         item['jobs'].append(inbytes(job))
     return inbytes(item)
 
