@@ -80,3 +80,17 @@ A pipeline is an ordinary file
   ci: .hgci.toml:1:7: `job`: expected a table, found an integer (in b0d50a37856c)
   ci: daemon not reachable, push recorded; it will be built later
   $ cat error.log
+
+A large file may have the name of a word of ours, and go
+
+  $ cd served
+  $ hg update -q
+  $ echo 1 > status
+  $ hg add -q --large status
+  $ hg commit -qm 'a file of that name'
+  ci: daemon not reachable, push recorded; it will be built later
+  $ hg remove status
+  $ hg ci status -m 'and without it'
+  ci: daemon not reachable, push recorded; it will be built later
+  $ hg log -r tip -T '{desc}: {file_dels}\n'
+  and without it: .hglf/status

@@ -31,4 +31,7 @@ def named(repo, path):
     path = pathutil.canonpath(repo.root, repo.getcwd(), path)
     if repo.wvfs.lexists(path):
         return True
-    return any(path in ctx or ctx.hasdir(path) for ctx in repo[None].parents())
+    # The second is what largefiles keeps in place of a file.
+    paths = (path, b'.hglf/' + path)
+    parents = repo[None].parents()
+    return any(name in ctx or ctx.hasdir(name) for name in paths for ctx in parents)
