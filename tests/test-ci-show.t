@@ -178,3 +178,13 @@ A long log is summed up in the cache, and goes on without it
   1
   3
   4
+
+A log that is destroyed is no secret, and is told of once
+
+  $ echo 'not a log' > .hg/hgci/results
+  $ rm .hg/cache/hgci*
+  $ hg log -r 'ci(failed) or ci(passed)' -T '{ci_state}\n'
+  ci: $TESTTMP/widgets/.hg/hgci/results is not a results log, or its header is destroyed
+  $ hg log -r 1 -T '[{ci_state}] [{ci_jobs}] [{ci_url}]\n'
+  ci: $TESTTMP/widgets/.hg/hgci/results is not a results log, or its header is destroyed
+  [] [] []

@@ -91,3 +91,11 @@ A server that knows nothing of CI, or none that answers, is not our trouble
   > EOF
   $ hg summary --remote | grep ci:
   [1]
+
+A log that is destroyed is no secret
+
+  $ echo 'not a log' > ../served/.hg/hgci/results
+  $ hg -R ../served update -q 0
+  $ hg -R ../served summary --config extensions.hgci= | grep ci:
+  ci: $TESTTMP/served/.hg/hgci/results is not a results log, or its header is destroyed
+  [1]

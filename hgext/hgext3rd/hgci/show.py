@@ -23,7 +23,7 @@ from mercurial.node import hex
 from mercurial.utils import stringutil
 
 from . import compat, exchange, fields, native
-from .text import link, local
+from .text import link, local, warn
 
 eh = exthelper.exthelper()
 
@@ -46,7 +46,7 @@ def uisetup(ui):
 
 
 def lookuptemplate(orig, ui, topic, tmpl):
-    # As an item of [templates] it would be listed, and hide that of a repository's hgrc.
+    # As an item of [templates] it would be listed, and hide that of a repository.
     if tmpl == b'ci' and not ui.config(b'templates', b'ci'):
         tmpl = STYLE
     return orig(ui, topic, tmpl)
@@ -54,7 +54,10 @@ def lookuptemplate(orig, ui, topic, tmpl):
 
 def statesof(repo):
     """the states of all changesets that the logs tell of"""
-    return native.States(repo.root, exchange.defaultsource(repo.ui), repo.cachevfs.base)
+    default = exchange.defaultsource(repo.ui)
+    states = native.States(repo.root, default, repo.cachevfs.base)
+    warn(repo, states.notes)
+    return states
 
 
 def cached(context, mapping, key, make):
@@ -76,6 +79,7 @@ def buildof(context, mapping):
         found = native.Statuses.read(
             repo.root, None, [node], False, exchange.defaultsource(repo.ui)
         )
+        warn(repo, found.notes)
         return found.build(node)
 
     return cached(context, mapping, b'hgci-build-%s' % hex(node), read)

@@ -129,7 +129,7 @@ def cistatus(ui, repo, *revs, **opts):
 
 
 def outcomes(ui, repo, nodes, known):
-    """of each of ``nodes`` the build that is shown, its own or a predecessor's, or None;
+    """each of ``nodes``, the build that is shown, its own or a predecessor's, or None,
     and the exit status"""
     before = predecessors.inherited(ui, repo, nodes, known)
     for node in nodes:

@@ -15,7 +15,7 @@ from mercurial.i18n import _
 from mercurial.node import short
 
 from . import compat, exchange, native, wire
-from .text import local, printable
+from .text import local, printable, warn
 
 eh = exthelper.exthelper()
 
@@ -43,6 +43,7 @@ def ended(repo, nodes):
         return []
     default = exchange.defaultsource(repo.ui)
     known = native.Statuses.read(repo.root, None, nodes, False, default)
+    warn(repo, known.notes)
     builds = [known.build(node) for node in nodes]
     return [build for build in builds if build and build['state'] not in UNFINISHED]
 

@@ -35,3 +35,13 @@ def weburl(url):
 def link(url):
     """the same in the local encoding, else empty"""
     return local(weburl(url) or '')
+
+
+def warn(repo, notes):
+    """says what is wrong with the logs, each of it once"""
+    # As long as the repository is open, by whatever filter it is seen.
+    said = repo.unfiltered().__dict__.setdefault('_hgcisaid', set())
+    for note in notes:
+        if note not in said:
+            said.add(note)
+            repo.ui.warn(b'ci: %s\n' % printable(note))
