@@ -139,3 +139,34 @@ JSON
     "node": "*" (glob)
    }
   ]
+
+JSON is UTF-8, whatever a job wrote; what is not JSON is byte by byte what it wrote
+
+  $ printf 'caf\351 \355\225\234 \355\240\200 \377 snow \342\230\203' > daemon/stray; touch daemon/stray.done
+  $ cat > same.py <<'EOF'
+  > import json, sys
+  > said = json.loads(sys.stdin.buffer.read().decode("utf-8"))
+  > log = (said[0] if isinstance(said, list) else said)["log"]
+  > print(ascii(log), log == open("daemon/stray", "rb").read().decode("utf-8", "replace"))
+  > EOF
+  $ for template in json 'json(log, job)' '\{"log": {log|json}}'; do
+  >     hg -R ssh ci-log stray -T "$template" | "$PYTHON" same.py
+  > done
+  'caf\ufffd \ud55c \ufffd\ufffd\ufffd \ufffd snow \u2603' True
+  'caf\ufffd \ud55c \ufffd\ufffd\ufffd \ufffd snow \u2603' True
+  'caf\ufffd \ud55c \ufffd\ufffd\ufffd \ufffd snow \u2603' True
+  $ hg -R ssh ci-log stray -T '{log}' | cmp - daemon/stray
+  $ hg -R ssh ci-log stray -T cbor | "$PYTHON" -c "
+  > import sys
+  > from mercurial.utils import cborutil
+  > [item] = cborutil.decodeall(sys.stdin.buffer.read()[1:-1])
+  > print(item[b'log'] == open('daemon/stray', 'rb').read())"
+  True
+
+Templates have the keywords of the changeset; a log that is followed is no item
+
+  $ hg -R ssh ci-log slow -T '{rev} {desc} {job} {log|splitlines % "[{line}]"}\n'
+  0 one slow [first][second][third]
+  $ hg -R ssh ci-log -f slow -T json
+  abort: cannot use --follow with --template
+  [10]

@@ -139,6 +139,15 @@ In a terminal: a table, with labels for colours
   $ hg ci-status 1 --color always --config color.mode=ansi | grep -c '31;1mfailed'
   1
 
+Through the pager, as other commands of hg
+
+  $ hg ci-status 0 --config ui.formatted=yes --config pager.pager="sed 's/^/paged: /'" --color never
+  paged: [0-9a-f]{12} passed \(build 10, push 9\) (re)
+  paged:   passed  build   3.2s
+  paged:   failed  style?  exit 2  allowed to fail  3.2s
+  $ hg ci-status 0 --config ui.formatted=yes --config pager.pager="sed 's/^/paged: /'" -T '{state}\n'
+  paged: passed
+
 What a name or a reason says is shown, never obeyed
 
   $ ESC=`printf '\033'`

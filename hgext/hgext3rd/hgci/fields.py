@@ -1,4 +1,4 @@
-# fields.py - client side: what templates and formats see of jobs
+# fields.py - client side: what templates and formats see of jobs and logs
 #
 # This software may be used and distributed according to the terms of the
 # GNU General Public License version 2 or any later version.
@@ -48,6 +48,18 @@ class Jobs(templateutil.mappinglist):
 
     def tovalue(self, context, mapping):
         return templateutil.mappinglist(self._mappings).tovalue(context, mapping)
+
+
+class Log(templateutil.wrappedbytes):
+    """the bytes of a log; as a value, which is what `json` takes, valid UTF-8"""
+
+    def tovalue(self, context, mapping):
+        return utf8(self._value)
+
+
+def utf8(log):
+    """a log as UTF-8, with U+FFFD for what is none"""
+    return log.decode('utf-8', 'replace').encode('utf-8')
 
 
 def ofjob(job):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 
-from mercurial import cmdutil, encoding, error, exthelper, registrar
+from mercurial import cmdutil, encoding, error, exthelper, formatter, registrar
 from mercurial.i18n import _
 from mercurial.node import hex, short
 
-from . import hook, native, patience, revs, wire
+from . import fields, hook, native, patience, revs, wire
 from .text import printable
 
 eh = exthelper.exthelper()
@@ -54,6 +54,8 @@ def cilog(ui, repo, job, **opts):
 
     Returns 0 on success.
     """
+    if opts['follow'] and opts['template']:
+        raise error.InputError(_(b'cannot use --follow with --template'))
     ctx = revs.changeset(repo, opts['rev'])
     attempt = None
     if opts['attempt']:
@@ -69,7 +71,7 @@ def cilog(ui, repo, job, **opts):
     with wire.Remote(repo) as remote:
         source = Source(ui, repo, remote, ctx.node(), name)
         if opts['template']:
-            return item(ui, source, ctx.node(), job, attempt, opts['template'])
+            return item(ui, source, ctx, job, attempt, opts['template'])
         if not opts['follow']:
             ui.pager(b'ci-log')
         terminal = native.Terminal() if ui.formatted() else None
@@ -161,7 +163,7 @@ class Source:
         raise error.Abort(_(b'no log of %s of %s: %s') % what)
 
 
-def item(ui, source, node, job, attempt, template):
+def item(ui, source, ctx, job, attempt, template):
     """the log as one item of templated output"""
     parts = []
     size = 0
@@ -173,5 +175,16 @@ def item(ui, source, node, job, attempt, template):
             raise error.Abort(_(b'the log is too large for a template'), hint=hint)
     with ui.formatter(b'ci-log', {b'template': template}) as fm:
         fm.startitem()
-        fm.data(node=hex(node), job=job, attempt=source.attempt, log=b''.join(parts))
+        fm.context(ctx=ctx)
+        fm.data(node=ctx.hex(), job=job, attempt=source.attempt)
+        fm.data(log=content(fm, b''.join(parts)))
     return 0
+
+
+def content(fm, log):
+    """the bytes of a log, but where they are to be JSON"""
+    if isinstance(fm, formatter.jsonformatter):
+        return fields.utf8(log)
+    if isinstance(fm, formatter.templateformatter):
+        return fields.Log(log)
+    return log

@@ -108,6 +108,7 @@ def cistatus(ui, repo, *revs, **opts):
     show = table if ui.formatted() else lines
     template = opts['template']
     if not opts['watch']:
+        ui.pager(b'ci-status')
         known = gather(ui, repo, nodes, opts['live'])
     elif template:
         known = watch.until_over(ui, repo, nodes)
