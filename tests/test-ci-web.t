@@ -274,6 +274,17 @@ The page of a changeset
   </tr>
   </tbody>
   </table>
+
+Monoblue leaves no margin, so that its page has one of ours
+
+  $ body monoblue-ci/2; grep -A1 cimonoblue body
+      <div class="cimonoblue">
+  <p><span class="citag ci-failed">failed</span>
+  $ get cicss | grep -o '^.cimonoblue > p\b.*margin: [^;]*'
+  .cimonoblue > p, .cimonoblue > .cilog { margin: 10px 20px 0
+
+As text and JSON
+
   $ get raw-ci/2 content-type
   200 Script output follows
   content-type: text/plain; charset=ascii
