@@ -6,8 +6,8 @@ servers have it. expected.toml lists the differences that must be; one that is n
 so does one that is listed and does not occur. A test that passes with the extension says what
 Mercurial's authors expect of Mercurial alone, so it is not run without, but for --both.
 
-A difference that a second or a third look does not find again is the test's own. Outputs and what is
-left of differences are in build/harm.
+A difference that a second or a third look does not find again is the test's own. Outputs and what
+is left of differences are in build/harm.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def run(place: Place, name: str, tests: list[str], extension: bool, options: lis
         command += ["--extra-config-opt", "extensions.hgci="]
     env = {key: value for key, value in os.environ.items() if not key.startswith("HG")}
     env["PATH"] = f"{place.venv}{os.pathsep}{env['PATH']}"
+    # The python3 of run-tests.py is a link to that of the venv, which does not know it is one.
+    env["PYTHONPATH"] = str(next((place.venv.parent / "lib").glob("python3.*/site-packages")))
     print(f"{len(tests)} tests, {name}", flush=True)
     with (outputs / "run-tests.out").open("wb") as log:
         # What failed is in the report.
