@@ -114,6 +114,7 @@ def suites() -> Iterator[Suite]:
     folders = [folder for folder in ("tests", "hgext/tests") if (ROOT / folder).is_dir()]
     # Such a test waits for a daemon more than it works, so there is room for several.
     yield pytest_suite("black-box", ["-n", JOBS, "--dist", "worksteal", *folders])
+    yield harm_suite()
 
 
 def extra_hg_suites(scripts: list[str]) -> Iterator[Suite]:
@@ -142,6 +143,13 @@ def hg_suite(name: str, hg: Path, scripts: list[str], ways: Sequence[str] = ()) 
     options = ["--with-hg", str(hg), "-j", JOBS, "--outputdir", str(outputs), "--port", str(port)]
     command = [str(VENV / "python"), str(runner), *ways, *options, *scripts]
     return Suite(name, command, count_hg, cwd=ROOT / "tests", needs=hg)
+
+
+def harm_suite() -> Suite:
+    """A part of Mercurial's own tests, with the extension and without."""
+    command = [str(VENV / "python"), str(ROOT / "tests" / "harm" / "run.py"), "--jobs", JOBS]
+    runner = BUILD / "hg-tests" / "tests" / "run-tests.py"
+    return Suite("harm", command, count_hg, extra=True, needs=runner)
 
 
 def pytest_suite(name: str, what: list[str], env: dict[str, str] | None = None) -> Suite:
