@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher, unified_diff
 from pathlib import Path
@@ -69,10 +69,20 @@ def read_rules(path: Path) -> list[Rule]:
     return rules
 
 
-def compare(without: Sequence[str], with_it: Sequence[str], rules: Iterable[Rule]) -> Difference:
+def as_is(text: str) -> str:
+    return text
+
+
+def compare(
+    without: Sequence[str],
+    with_it: Sequence[str],
+    rules: Iterable[Rule],
+    shorten: Callable[[str], str] = as_is,
+) -> Difference:
     """What differs between the lines of two outputs but for what these rules explain.
 
-    Rules see only what differs: a line that is the same in both is left alone.
+    Rules see only what differs: a line that is the same in both is left alone. `shorten` puts names
+    of run-tests.py in the place of what it names, which it may not have known with the extension.
     """
     rules = list(rules)
     found = Difference()
@@ -82,18 +92,16 @@ def compare(without: Sequence[str], with_it: Sequence[str], rules: Iterable[Rule
             rest += after
             continue
         text = "".join(after)
-        used = set()
         for rule in rules:
             undone = rule.undo(text)
             if undone != text:
-                used.add(rule.name)
+                found.used.add(rule.name)
                 text = undone
-        undone_lines = text.splitlines(keepends=True)
+        undone_lines = shorten(text).splitlines(keepends=True)
         if len(undone_lines) == len(before):
             pairs = zip(undone_lines, before)
             undone_lines = [was if matches(line, was) else line for line, was in pairs]
         rest += undone_lines
-        found.used |= used
     found.left = list(unified_diff(without, rest, "without", "with", n=3))
     return found
 

@@ -16,11 +16,14 @@ import argparse
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from compare import Difference, Rule, compare, no_longer, read_rules
 
@@ -68,6 +71,19 @@ class Output:
 Outputs = dict[str, Output]
 
 
+@cache
+def shorthands(tests: Path) -> list[tuple[bytes, Any]]:
+    """What run-tests.py calls by a name of its own, and the name."""
+    return runpy.run_path(str(tests / "common-pattern.py"))["substitutions"]
+
+
+def shorten(text: str) -> str:
+    raw = text.encode("latin-1")
+    for pattern, name in shorthands(Place.tests):
+        raw = re.sub(pattern, name, raw)
+    return raw.decode("latin-1")
+
+
 @dataclass
 class Seen:
     """The outputs of one test, of each look at it."""
@@ -78,7 +94,9 @@ class Seen:
     def difference(self, rules: list[Rule]) -> Difference:
         """The least that differs between an output without and one with the extension."""
         pairs = [(one, other) for one in self.without for other in self.with_it]
-        found = [compare(one.all_lines(), other.all_lines(), rules) for one, other in pairs]
+        found = [
+            compare(one.all_lines(), other.all_lines(), rules, shorten) for one, other in pairs
+        ]
         return min(found, key=lambda difference: len(difference.left))
 
 
