@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher, unified_diff
@@ -16,6 +17,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+# At the end of a line of a `.t` file: under which condition it is expected.
+CONDITION = re.compile(r" \([\w.-]+ !\)\n\Z")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def compare(
     of run-tests.py in the place of what it names, which it may not have known with the extension.
     """
     rules = list(rules)
-    without, with_it = sure(without), sure(with_it)
+    without, with_it = sure(without, with_it), sure(with_it, without)
     found = Difference()
     rest: list[str] = []
     for same, before, after in hunks(without, with_it):
@@ -107,10 +111,13 @@ def compare(
     return found
 
 
-def sure(lines: Sequence[str]) -> list[str]:
-    """The lines but for those that a `.t` file has as optional: run-tests.py keeps them whether they
-    came or not, and after a line that is not as expected, elsewhere."""
-    return [line for line in lines if not line.endswith(" (?)\n")]
+def sure(lines: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The lines but for those of which run-tests.py does not say where they were, or whether:
+    optional ones, and those with a condition that are in both outputs."""
+    mine, theirs = (Counter(filter(CONDITION.search, some)) for some in (lines, others))
+    return [
+        line for line in lines if not line.endswith(" (?)\n") and not 0 < mine[line] == theirs[line]
+    ]
 
 
 def hunks(one: Sequence[str], other: Sequence[str]) -> Iterator[tuple[bool, list[str], list[str]]]:
@@ -135,7 +142,7 @@ def matches(line: str, expected: str) -> bool:
         return True
     line = re.sub(r" \(esc\)\n\Z", "\n", line)
     # That the line is there says that the condition holds.
-    expected = re.sub(r" \([\w-]+ !\)\n\Z", "\n", expected)
+    expected = CONDITION.sub("\n", expected)
     if line == expected:
         return True
     if expected.endswith(" (re)\n"):

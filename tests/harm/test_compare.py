@@ -64,6 +64,13 @@ def test_what_remains_of_a_line_may_vary_as_the_test_file_says() -> None:
     assert compare(without, ["  caps: a hgci lookup z\n"], [CAPABILITY]).left == []
 
 
+def test_where_run_tests_puts_lines_that_may_be_missing_is_no_difference() -> None:
+    without = lines("  a\n  b (?)\n  caps: 16 (zstd !)\n  caps: 9 (no-zstd !)\n  c\n")
+    with_it = lines("  a\n  caps: 9 (no-zstd !)\n  caps: 16\n  c\n  b (?)\n")
+    assert compare(without, with_it, []).left == []
+    assert compare(without, [*with_it[:2], "  caps: 17\n", *with_it[3:]], []).left
+
+
 @pytest.mark.parametrize(
     ("line", "expected", "is_it"),
     [

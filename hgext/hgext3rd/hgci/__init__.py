@@ -49,7 +49,7 @@ from . import ask, ci, compat, exchange, hook, log, show, status, summary, web, 
 
 __version__ = b'0.1.0'
 
-# Those of scripts/requirements*.txt: hg blames who does not name its version for any crash.
+# As in scripts/requirements*.txt: with others, hg puts each crash down to us.
 testedwith = b'6.1.4 6.3.2 6.5.3 7.0.1 7.2.4'
 minimumhgversion = b'6.1'
 buglink = b'https://hgci.example.org/issues'
