@@ -95,6 +95,16 @@ def test_what_is_listed_and_does_not_occur_is_named_if_the_test_ran() -> None:
     assert no_longer([rule], used) == [("capability", "test-b.t")]
 
 
+def test_the_manual_tells_of_each_difference_that_is_listed() -> None:
+    here = Path(__file__).resolve().parent
+    page = (here.parent.parent / "docs" / "differences.md").read_text()
+    cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    told = {name for cell in cells for name in re.findall(r"`([^`]*)`", cell)}
+    rules = read_rules(here / "expected.toml")
+    assert told == {rule.name for rule in rules}
+    assert all(rule.why and rule.tests for rule in rules)
+
+
 def test_a_list_with_a_mistake_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "expected.toml"
     entry = "[[rule]]\nname = 'x'\nwhy = 'y'\ntests = []\n"
