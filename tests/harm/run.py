@@ -115,7 +115,8 @@ def run(place: Place, name: str, tests: list[str], extension: bool, options: lis
     command += ["--timeout", str(TIMEOUT), "--outputdir", outputs, *options]
     if extension:
         command += ["--extra-config-opt", "extensions.hgci="]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("HG")}
+    # Whether Python buffers, for one, decides on the order of lines.
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("HG", "PYTHON"))}
     env["PATH"] = f"{place.venv}{os.pathsep}{env['PATH']}"
     # The python3 of run-tests.py is a link to that of the venv, which does not know it is one.
     env["PYTHONPATH"] = str(next((place.venv.parent / "lib").glob("python3.*/site-packages")))
