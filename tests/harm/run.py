@@ -208,8 +208,10 @@ def of(rules: list[Rule], test: str) -> list[Rule]:
     return [rule for rule in rules if file_of(test) in rule.tests]
 
 
-def report(place: Place, seen: dict[str, Seen], rules: list[Rule], at_times: list[str]) -> int:
-    """Prints what was found; returns how many tests failed."""
+def report(
+    place: Place, seen: dict[str, Seen], rules: list[Rule], at_times: list[str], some: bool
+) -> int:
+    """Prints what was found in all tests or in some; returns how many failed."""
     used: dict[str, set[str]] = {}
     failed = 0
     for test, one in sorted(seen.items()):
@@ -226,6 +228,12 @@ def report(place: Place, seen: dict[str, Seen], rules: list[Rule], at_times: lis
     for name, test in no_longer(rules, used):
         failed += 1
         print(f"{test}: {name} is listed in {EXPECTED.name}, and does not occur")
+    if not some:
+        for test in sorted(
+            {test for rule in rules for test in rule.tests} - set(map(file_of, seen))
+        ):
+            failed += 1
+            print(f"{test}: is listed in {EXPECTED.name}, and not among the tests")
     for rule in rules:
         print(f"{len(rule.tests):4} tests have {rule.name}")
     return failed
@@ -244,7 +252,7 @@ def main() -> int:
     shutil.rmtree(place.outputs, ignore_errors=True)
     seen = look(place, asked.tests or chosen(place.tests), asked.both, options)
     at_times = look_again(place, seen, rules, options)
-    failed = report(place, seen, rules, at_times)
+    failed = report(place, seen, rules, at_times, bool(asked.tests))
     skipped = sum(one.with_it[-1].skipped for one in seen.values())
     print(f"# Ran {len(seen) - skipped} tests, {skipped} skipped, {failed} failed.")
     return 1 if failed else 0
