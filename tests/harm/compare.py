@@ -73,6 +73,11 @@ def read_rules(path: Path) -> list[Rule]:
     return rules
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text with their ends, which are line feeds alone."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
 def as_is(text: str) -> str:
     return text
 
@@ -102,7 +107,7 @@ def compare(
             if undone != text:
                 found.used.add(rule.name)
                 text = undone
-        undone_lines = shorten(text).splitlines(keepends=True)
+        undone_lines = lines_of(shorten(text))
         if len(undone_lines) == len(before):
             pairs = zip(undone_lines, before)
             undone_lines = [was if matches(line, was) else line for line, was in pairs]

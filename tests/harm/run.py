@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compare import Difference, Rule, compare, no_longer, read_rules
+from compare import Difference, Rule, compare, lines_of, no_longer, read_rules
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build"
@@ -156,7 +156,7 @@ def said(tests: Path, outputs: Path, test: str, result: str) -> list[str]:
     if result == "skip" or not path.exists():
         return []
     # Bytes of any encoding, as they are.
-    return path.read_bytes().decode("latin-1").splitlines(keepends=True)
+    return lines_of(path.read_bytes().decode("latin-1"))
 
 
 def file_of(test: str) -> str:

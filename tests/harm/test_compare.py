@@ -6,21 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-from compare import Rule, compare, matches, no_longer, read_rules
+from compare import Rule, compare, lines_of, matches, no_longer, read_rules
 
 CAPABILITY = Rule("capability", "", frozenset({"test-a.t"}), re.compile("(?<= )hgci "))
 LENGTH = Rule("length", "", frozenset({"test-a.t"}), re.compile(r"remote: (?P<n>\d+)\n"), less=5)
 COMMAND = Rule("command", "", frozenset({"test-a.t"}), re.compile(r"^  +ci-\w+ .*\n", re.MULTILINE))
 
 
-def lines(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
-
-
 def test_a_listed_difference_is_none() -> None:
     found = compare(
-        lines("  $ hg serve\n  remote: 463\n  a lookup z\n"),
-        lines("  $ hg serve\n  remote: 468\n  a hgci lookup z\n"),
+        lines_of("  $ hg serve\n  remote: 463\n  a lookup z\n"),
+        lines_of("  $ hg serve\n  remote: 468\n  a hgci lookup z\n"),
         [CAPABILITY, LENGTH],
     )
     assert found.left == []
@@ -29,8 +25,8 @@ def test_a_listed_difference_is_none() -> None:
 
 def test_what_is_not_listed_is_left_and_shown_without_what_is_listed() -> None:
     found = compare(
-        lines("  a lookup z\n  abort: no\n"),
-        lines("  a hgci lookup z\n  abort: yes\n"),
+        lines_of("  a lookup z\n  abort: no\n"),
+        lines_of("  a hgci lookup z\n  abort: yes\n"),
         [CAPABILITY],
     )
     assert found.left[3:] == ["   a lookup z\n", "-  abort: no\n", "+  abort: yes\n"]
@@ -41,7 +37,7 @@ def test_a_number_is_smaller_by_what_is_listed_and_by_nothing_else() -> None:
 
 
 def test_lines_that_are_only_there_with_the_extension_are_listed_as_a_whole() -> None:
-    with_it = lines("list of commands:\n   ci-log   show a log\n   commit   commit\n")
+    with_it = lines_of("list of commands:\n   ci-log   show a log\n   commit   commit\n")
     without = [with_it[0], with_it[2]]
     assert compare(without, with_it, [COMMAND]).left == []
     # What vanishes is a difference too.
@@ -64,9 +60,13 @@ def test_what_remains_of_a_line_may_vary_as_the_test_file_says() -> None:
     assert compare(without, ["  caps: a hgci lookup z\n"], [CAPABILITY]).left == []
 
 
+def test_only_line_feeds_end_lines_of_output() -> None:
+    assert lines_of("a\x0b\x85\r\n\nb") == ["a\x0b\x85\r\n", "\n", "b"]
+
+
 def test_where_run_tests_puts_lines_that_may_be_missing_is_no_difference() -> None:
-    without = lines("  a\n  b (?)\n  caps: 16 (zstd !)\n  caps: 9 (no-zstd !)\n  c\n")
-    with_it = lines("  a\n  caps: 9 (no-zstd !)\n  caps: 16\n  c\n  b (?)\n")
+    without = lines_of("  a\n  b (?)\n  caps: 16 (zstd !)\n  caps: 9 (no-zstd !)\n  c\n")
+    with_it = lines_of("  a\n  caps: 9 (no-zstd !)\n  caps: 16\n  c\n  b (?)\n")
     assert compare(without, with_it, []).left == []
     assert compare(without, [*with_it[:2], "  caps: 17\n", *with_it[3:]], []).left
 
