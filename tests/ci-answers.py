@@ -2,7 +2,8 @@
 a test can stop it in the middle: ci-answers.py SOCKET FOLDER.
 
 FOLDER/status.json is a list of builds; FOLDER/JOB is a log, to which nothing will be added once
-FOLDER/JOB.done exists. The real daemon has its tests in tests/e2e.
+FOLDER/JOB.done exists; FOLDER/JOB.fails is what an error 500 says in its place. The real daemon has
+its tests in tests/e2e.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         attempt = int(query.get("attempt", ["1"])[0])
         offset = int(query.get("offset", ["0"])[0])
         end = time.monotonic() + int(query["wait"][0]) / 1000
+        fails = job.with_name(job.name + ".fails")
+        if fails.exists():
+            self.answer(500, json.dumps({"error": fails.read_text()}).encode())
+            return
         if not job.exists() or attempt != 1:
             self.answer(404, b'{"error": "no log of this attempt"}')
             return

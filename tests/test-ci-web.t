@@ -451,4 +451,17 @@ The end of a long log
   <p>3068944 bytes before this are left out.</p>
   8191
   $ get raw-ci/0/large > out; tail -n +3 out | cmp - daemon/large
+
+What is broken at the daemon's side is not told to whoever looks
+
+  $ echo boom > daemon/broken.fails
+  $ body raw-ci/0/broken; status raw-ci/0/broken; grep -c boom body
+  503 Service Unavailable
+  0
+  [1]
+  $ again --config hgci.socket=nonsense
+  $ body raw-ci/0/large; status raw-ci/0/large; grep -c nonsense body
+  503 Service Unavailable
+  0
+  [1]
   $ cat errors.log

@@ -44,7 +44,7 @@ pub fn read_log<'py>(
     let answer = py.detach(|| {
         let repo = Repository::at(Path::new(OsStr::from_bytes(root))).ok()?;
         let client = client_of(&repo, socket)?;
-        let part = client.map_err(refusal).and_then(|client| {
+        let part = client.map_err(broken).and_then(|client| {
             let mut path = format!("{LOG}?repo={}&node={node}", hgci_api::query(repo.root()));
             path.push_str(&format!("&job={}&wait={wait}", hgci_api::query(job)));
             path.push_str(&tail.map_or(format!("&offset={offset}"), |n| format!("&tail={n}")));
@@ -87,16 +87,23 @@ fn not_now(error: client::Error) -> LogPart {
         client::Error::Refused { error, status: 429 | 503, retry_after, .. } => {
             LogPart { retry: Some(retry_after.unwrap_or(SOON)), ..refusal(error) }
         }
-        client::Error::Refused { error, .. } => refusal(error),
+        // There is no such job or log, or no more.
+        client::Error::Refused { error, status: 404 | 410, .. } => refusal(error),
+        client::Error::Refused { error, .. } => broken(error),
         client::Error::Unreachable { .. } | client::Error::TimedOut { .. } => {
             away(error.to_string())
         }
-        other => refusal(other.to_string()),
+        other => broken(other.to_string()),
     }
 }
 
 fn away(why: String) -> LogPart {
     LogPart { retry: Some(SOON), away: true, ..refusal(why) }
+}
+
+/// Something is wrong at the daemon's side that waiting does not mend.
+fn broken(why: String) -> LogPart {
+    LogPart { away: true, ..refusal(why) }
 }
 
 fn refusal(why: String) -> LogPart {
@@ -155,7 +162,7 @@ impl PyLogPart {
         self.head.retry
     }
 
-    /// Whether it is that the daemon was not reached.
+    /// Whether it is that the daemon was not reached, or could not answer.
     #[getter]
     fn away(&self) -> bool {
         self.head.away

@@ -128,7 +128,8 @@ pub struct LogPart {
     /// so that no server has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<u32>,
-    /// The daemon was not reached. Who has read a part of the log can take it to come back.
+    /// The daemon was not reached, or could not answer. With `retry`, who has read a part of the log
+    /// can take it to come back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub away: bool,
 }

@@ -223,6 +223,8 @@ def notnow():
 def nolog(web, part):
     if part.retry is not None:
         web.res.headers[b'Retry-After'] = b'%d' % part.retry
+    # Without a time, something at the daemon's side is broken.
+    if part.retry is not None or part.away:
         return refuse(web, b'503 Service Unavailable', notnow())
     return refuse(web, b'404 Not Found', printable(part.error))
 
