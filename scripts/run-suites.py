@@ -141,6 +141,8 @@ def hg_suite(name: str, hg: Path, scripts: list[str], ways: Sequence[str] = ()) 
     # Two runs at a time on one machine are not to take the same ports.
     port = 20000 + os.getpid() % 800 * 15
     options = ["--with-hg", str(hg), "-j", JOBS, "--outputdir", str(outputs), "--port", str(port)]
+    # A machine that is busy with something else is no failure.
+    options += ["--timeout", "1800"]
     command = [str(VENV / "python"), str(runner), *ways, *options, *scripts]
     return Suite(name, command, count_hg, cwd=ROOT / "tests", needs=hg)
 
