@@ -165,6 +165,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_largest_payload_fits_whatever_it_is() {
+        for byte in [0, 1] {
+            let mut out = Vec::new();
+            write(&mut out, &Chain::default(), (2, 1), &RecordId([1; 16]), &[byte; MAX_PAYLOAD]);
+            assert!(out.len() <= MAX_FRAME, "{}", out.len());
+        }
+    }
+
     proptest! {
         #[test]
         fn stuffing_leaves_no_zero_and_is_undone(

@@ -66,8 +66,6 @@ def limit(ui):
 def sending(repo, cookie, most, coming=()):
     """an iterator over what is sent to who had ``cookie`` and gets the changesets
     ``coming``, nothing where it is known"""
-    if not isplain(repo):
-        return None
     changelog = repo.changelog
     hasnode = changelog.hasnode
 
@@ -94,6 +92,11 @@ def isplain(repo):
     return repo.url().startswith(b'file:')
 
 
+def hasresults(repo):
+    """whether there may be anything to send: most of the work is spared without"""
+    return isplain(repo) and os.path.isdir(os.path.join(repo.sharedpath, b'hgci'))
+
+
 def viewof(repo):
     """a number that is another one when other changesets can be seen"""
     node = repo.unfiltered().changelog.node
@@ -114,7 +117,7 @@ def addpart(
     common=None,
     **kwargs,
 ):
-    if hgci is None or PART not in (b2caps or ()):
+    if hgci is None or PART not in (b2caps or ()) or not hasresults(repo):
         return
     try:
         most, cookie = hgci.split(b' ')
@@ -262,7 +265,7 @@ def clone(orig, ui, *args, **kwargs):
     if src and dest and wanted(dest.ui) and dest.sharedpath != src.sharedpath:
         source = sourceof(src.url())
         try:
-            if native.cookie_for(dest.root, source) is None:
+            if hasresults(src) and native.cookie_for(dest.root, source) is None:
                 served = src.filtered(src.ui.config(b'server', b'view'))
                 pieces = sending(served, b'-', limit(dest.ui))
                 if pieces is not None:

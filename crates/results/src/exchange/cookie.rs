@@ -84,14 +84,6 @@ impl Cookie {
         (logs.len() <= MAX_LOGS && ranges <= MAX_WITHHELD).then_some(Cookie { logs })
     }
 
-    /// The same, with what was withheld elsewhere: what a forger could send. For tests.
-    #[doc(hidden)]
-    pub fn shifted(mut self, by: u64) -> Cookie {
-        let ranges = self.logs.iter_mut().flat_map(|seen| &mut seen.withheld);
-        ranges.for_each(|range| *range = (range.0 - by, range.1 - by));
-        self
-    }
-
     pub(crate) fn of(&self, log: LogId) -> Option<&Seen> {
         self.logs.iter().find(|seen| seen.mark.log == log)
     }

@@ -256,3 +256,32 @@ fn placed(piece: &Piece<'_>) -> Option<Placed> {
     let (id, kind) = (frame.id, (frame.kind, frame.version));
     Some((Raw { id, kind, payload: frame.payload.to_vec() }, piece.offset, piece.end))
 }
+
+#[cfg(test)]
+mod tests {
+    use hgci_core::result::Origin;
+
+    use super::*;
+    use crate::header::HEADER_LEN;
+    use crate::writer::Writer;
+
+    #[test]
+    fn a_cookie_that_names_no_frames_comes_to_an_end() {
+        let hg = tempfile::tempdir().unwrap();
+        std::fs::create_dir(hg.path().join("store")).unwrap();
+        let place = Place::new(hg.path());
+        // The origin is a frame.
+        let mark = Writer::open(&place, &Origin::default()).unwrap().end();
+        for range in [(HEADER_LEN + 7, HEADER_LEN + 8), (HEADER_LEN + 7, mark.offset)] {
+            let forged = Seen { mark, view: Some(1), withheld: vec![range] };
+            let cookie = Cookie::of_logs(vec![forged]).to_string();
+            let places = [place.clone()];
+            let mut sending = Sending::new(&places, cookie.as_bytes(), 2, &[], u64::MAX);
+            let visible = |nodes: &[Node]| Ok::<_, Error>(vec![true; nodes.len()]);
+            // All that is said is the end.
+            assert!(sending.next(visible).unwrap().is_some());
+            assert!(sending.next(visible).unwrap().is_none());
+            assert_eq!(sending.now.logs[0].withheld, []);
+        }
+    }
+}
